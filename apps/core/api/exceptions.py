@@ -1,0 +1,129 @@
+"""One shape for every error: RFC 9457 problem documents with a stable code."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from apps.core import errors
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class MethodNotAllowedError(errors.NoobleError):
+    """This address does not take that method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class NotAcceptableError(errors.NoobleError):
+    """The answer cannot be given in the format asked for."""
+
+    code = "not_acceptable"
+    status = 406
+
+
+class UnsupportedMediaTypeError(errors.NoobleError):
+    """The format of what was sent is not one that is understood here."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class RateLimitedError(errors.NoobleError):
+    """Too many requests; wait as long as Retry-After says."""
+
+    code = "rate_limited"
+    status = 429
+    retryable = True
+
+
+_BY_STATUS: Mapping[int, type[errors.NoobleError]] = {
+    400: errors.InvalidRequestError,
+    401: errors.NotAuthenticatedError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    405: MethodNotAllowedError,
+    406: NotAcceptableError,
+    413: errors.TooLargeError,
+    415: UnsupportedMediaTypeError,
+    429: RateLimitedError,
+}
+
+
+def handle(error: Exception, context: Mapping[str, Any]) -> Response:
+    """DRF's exception handler: whatever a view raises becomes a problem document, and its transaction is undone."""
+    set_rollback()
+    problem = translate(error)
+    if problem.status >= status.HTTP_500_INTERNAL_SERVER_ERROR:
+        logger.error("request failed", exc_info=error, extra={"code": problem.code})
+    response = Response(document(problem, request_id(context.get("request"))), status=problem.status)
+    response.content_type = CONTENT_TYPE
+    for name, value in _headers(error, problem).items():
+        response[name] = value
+    return response
+
+
+def translate(error: Exception) -> errors.NoobleError:
+    """The error of ours that a foreign one stands for; what nobody expected is an internal error without details."""
+    if isinstance(error, errors.NoobleError):
+        return error
+    if isinstance(error, Http404):
+        return errors.NotFoundError()
+    if isinstance(error, PermissionDenied):
+        return errors.PermissionDeniedError()
+    if isinstance(error, exceptions.ValidationError):
+        return errors.InvalidRequestError(
+            "See `errors` for what is wrong with which field.", errors=tuple(_fields(error.get_full_details()))
+        )
+    if isinstance(error, exceptions.APIException):
+        return _BY_STATUS.get(error.status_code, errors.NoobleError)(str(error.detail))
+    return errors.NoobleError("Try again; if it stays, tell the operator the request id.")
+
+
+def document(problem: errors.NoobleError, request: str) -> dict[str, Any]:
+    """The problem document of an error."""
+    return {
+        "type": f"{settings.ERROR_TYPE_BASE}/{problem.code}",
+        "title": problem.title(),
+        "status": problem.status,
+        "code": problem.code,
+        "detail": problem.detail,
+        "request_id": request,
+        "errors": [{"field": e.field, "code": e.code, "detail": e.detail} for e in problem.errors],
+        **problem.extra,
+    }
+
+
+def request_id(request: Any) -> str:
+    return str(getattr(request, "request_id", ""))
+
+
+def _fields(detail: Any, path: str = "") -> Iterator[errors.FieldError]:
+    if isinstance(detail, Mapping) and set(detail) == {"message", "code"}:
+        yield errors.FieldError(field=path, code=str(detail["code"]), detail=str(detail["message"]))
+    elif isinstance(detail, Mapping):
+        for name, inner in detail.items():
+            yield from _fields(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(detail, list):
+        for inner in detail:
+            yield from _fields(inner, path)
+
+
+def _headers(error: Exception, problem: errors.NoobleError) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if problem.status == status.HTTP_401_UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="nooble"'
+    wait = getattr(error, "wait", None) or problem.extra.get("retry_after")
+    if wait:
+        headers["Retry-After"] = str(int(wait) or 1)
+    return headers

@@ -1,0 +1,12 @@
+"""Cursor pagination: pages stay right while rows are added, and the last page costs what the first does."""
+
+from rest_framework import pagination
+
+
+class CursorPagination(pagination.CursorPagination):
+    """Newest first. Ids are UUIDv7, so their order is the order of creation and the primary key serves it."""
+
+    ordering = "-id"
+    page_size = 50
+    max_page_size = 200
+    page_size_query_param = "page_size"

@@ -1,0 +1,216 @@
+"""Every setting of a request's work, defined once, and the cascade that decides its value.
+
+Precedence: request (header or body) → agent → tier → deployment. Who won is recorded for each setting, so that an
+answer's configuration can always be explained.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+
+from apps.core.errors import FieldError, InvalidRequestError
+
+
+class Level(enum.StrEnum):
+    """Who may set something, strongest first."""
+
+    REQUEST = "request"
+    AGENT = "agent"
+    TIER = "tier"
+    DEPLOYMENT = "deployment"
+
+
+class InvalidSettingError(InvalidRequestError):
+    """A setting has a value it cannot have."""
+
+    code = "invalid_setting"
+
+
+EVERYWHERE = frozenset(Level)
+NOT_PER_REQUEST = EVERYWHERE - {Level.REQUEST}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting: dotted name, type, range, default, and the levels that may set it."""
+
+    name: str
+    type: type
+    help: str
+    default: Any = None
+    #: A Django setting that holds the deployment's value.
+    deployment: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    levels: frozenset[Level] = EVERYWHERE
+
+    def accept(self, value: Any) -> Any:
+        """The value, in its type and range; raises InvalidSettingError."""
+        if self.type is float and type(value) is int:
+            value = float(value)
+        if type(value) is not self.type:
+            raise self._refused(f"must be {self.type.__name__}")
+        if self.choices and value not in self.choices:
+            raise self._refused(f"must be one of {', '.join(self.choices)}")
+        if isinstance(value, int | float) and not self._in_range(value):
+            raise self._refused(f"must be between {self.minimum} and {self.maximum}")
+        return value
+
+    def deployed(self) -> Any:
+        return getattr(settings, self.deployment) if self.deployment else self.default
+
+    def _in_range(self, value: float) -> bool:
+        return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
+
+    def _refused(self, why: str) -> InvalidSettingError:
+        return InvalidSettingError(
+            f"{self.name} {why}.", errors=[FieldError(field=self.name, code="invalid", detail=f"It {why}.")]
+        )
+
+
+_ALL = [
+    Setting(name="llm_config.provider", type=str, deployment="DEFAULT_CHAT_PROVIDER", help="Who answers."),
+    Setting(name="llm_config.model", type=str, deployment="DEFAULT_CHAT_MODEL", help="The model that answers."),
+    Setting(
+        name="llm_config.temperature",
+        type=float,
+        default=0.5,
+        minimum=0,
+        maximum=2,
+        help="How freely the model chooses its words.",
+    ),
+    Setting(
+        name="llm_config.max_tokens",
+        type=int,
+        default=4000,
+        minimum=1,
+        maximum=128_000,
+        help="The longest answer, in tokens; it is held on the budget before the call.",
+    ),
+    Setting(name="llm_config.timeout_seconds", type=int, default=60, minimum=1, maximum=600, help="The longest call."),
+    Setting(
+        name="llm_config.retry_attempts",
+        type=int,
+        default=3,
+        minimum=0,
+        maximum=10,
+        levels=NOT_PER_REQUEST,
+        help="How often a failed call is made again.",
+    ),
+    Setting(name="embedding_config.provider", type=str, deployment="DEFAULT_EMBEDDING_PROVIDER", help="Who embeds."),
+    Setting(
+        name="embedding_config.model", type=str, deployment="DEFAULT_EMBEDDING_MODEL", help="The model that embeds."
+    ),
+    Setting(
+        name="embedding_config.dimensions",
+        type=int,
+        deployment="DEFAULT_EMBEDDING_DIMENSIONS",
+        minimum=8,
+        maximum=4000,
+        help="The length of the vectors of a new collection.",
+    ),
+    Setting(
+        name="rag_config.max_results",
+        type=int,
+        default=5,
+        minimum=1,
+        maximum=50,
+        help="How many passages an answer may rest on.",
+    ),
+    Setting(
+        name="rag_config.similarity_threshold",
+        type=float,
+        default=0.0,
+        minimum=0,
+        maximum=1,
+        help="Passages whose cosine similarity to the question is below this are left out.",
+    ),
+    Setting(
+        name="rag_config.query_expansion_enabled",
+        type=bool,
+        default=False,
+        levels=NOT_PER_REQUEST,
+        help="Whether a question is searched for in several wordings.",
+    ),
+    Setting(
+        name="processing_config.truncation_strategy",
+        type=str,
+        default="end",
+        choices=("end", "start", "middle"),
+        levels=NOT_PER_REQUEST,
+        help="Which part of a text that is too long is left out.",
+    ),
+    Setting(
+        name="processing_config.max_text_length",
+        type=int,
+        default=8192,
+        minimum=1,
+        maximum=100_000,
+        levels=NOT_PER_REQUEST,
+        help="The longest text that is embedded as one, in tokens.",
+    ),
+    Setting(
+        name="processing_config.batch_size",
+        type=int,
+        default=50,
+        minimum=1,
+        maximum=2048,
+        levels=NOT_PER_REQUEST,
+        help="How many chunks are embedded in one call.",
+    ),
+    Setting(
+        name="processing_config.chunk_size", type=int, default=512, minimum=64, maximum=4096, help="Tokens in a chunk."
+    ),
+    Setting(
+        name="processing_config.chunk_overlap",
+        type=int,
+        default=64,
+        minimum=0,
+        maximum=2048,
+        help="Tokens that neighbouring chunks share.",
+    ),
+]
+SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """The value of every setting, and the level it came from."""
+
+    values: Mapping[str, Any]
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def section(self, name: str) -> dict[str, Any]:
+        """The settings of one group, by their short names: ``llm_config`` → ``{"provider": …}``."""
+        prefix = f"{name}."
+        return {key.removeprefix(prefix): value for key, value in self.values.items() if key.startswith(prefix)}
+
+
+def check(values: Mapping[str, Any], *, level: Level) -> dict[str, Any]:
+    """The values of one level, each accepted by its definition; raises InvalidSettingError for one that is not."""
+    return {name: _known(name, level).accept(value) for name, value in values.items()}
+
+
+def resolve(layers: Mapping[Level, Mapping[str, Any]]) -> Resolved:
+    """The cascade: for each setting the value of the strongest level that has one."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, setting in SETTINGS.items():
+        level = next((level for level in Level if name in layers.get(level, {})), Level.DEPLOYMENT)
+        values[name] = setting.deployed() if level is Level.DEPLOYMENT else setting.accept(layers[level][name])
+        sources[name] = level.value
+    return Resolved(values=values, sources=sources)
+
+
+def _known(name: str, level: Level) -> Setting:
+    setting = SETTINGS.get(name)
+    if setting is None or level not in setting.levels:
+        raise InvalidSettingError(
+            f"{name} cannot be set here.",
+            errors=[FieldError(field=name, code="unknown_setting", detail=f"A {level} may not set it.")],
+        )
+    return setting

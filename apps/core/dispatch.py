@@ -1,0 +1,48 @@
+"""Waking up work: publish a task by name once the transaction that wrote its row has committed.
+
+The row is the fact and the message only wakes somebody up, so a message may be lost (the sweeper publishes again) and
+may arrive twice (the row's lease lets one in). A broker that is down therefore never fails a request.
+"""
+
+import logging
+from typing import Any
+
+from celery import current_app
+from django.db import transaction
+
+from apps.core.context import ExecutionContext
+
+logger = logging.getLogger(__name__)
+
+CONTEXT_HEADER = "nooble_context"
+#: Seconds after which an undelivered message is worthless: the sweeper has published another by then.
+EXPIRES_SECONDS = 3600
+#: Domains whose queues are not divided by tier.
+UNTIERED_DOMAINS = frozenset({"maintenance"})
+
+
+def queue(name: str, tier: str) -> str:
+    """The queue of a task: ``query.answer`` of a ``free`` tenant waits in ``query.free``."""
+    domain = name.partition(".")[0]
+    return domain if domain in UNTIERED_DOMAINS else f"{domain}.{tier}"
+
+
+def enqueue(name: str, ctx: ExecutionContext, **ids: str) -> None:
+    """Publish the task ``name`` with ``ids`` when the open transaction commits; at once when there is none."""
+    publish_on_commit(name, signed_context=ctx.sign(), tier=ctx.tenant_tier, ids=ids)
+
+
+def publish_on_commit(name: str, *, signed_context: str, tier: str, ids: dict[str, str]) -> None:
+    """As :func:`enqueue`, for a context that is signed already (the sweeper's, read from the row)."""
+    # Resolved by name through the registry, not by ``send_task``, which would ignore eager mode and misspellings.
+    task = current_app.tasks[name]
+    transaction.on_commit(lambda: _publish(task, signed_context, queue(name, tier), ids))
+
+
+def _publish(task: Any, signed_context: str, queue_name: str, ids: dict[str, str]) -> None:
+    try:
+        task.apply_async(
+            kwargs=ids, headers={CONTEXT_HEADER: signed_context}, queue=queue_name, expires=EXPIRES_SECONDS
+        )
+    except task.OperationalError:
+        logger.warning("broker unreachable: left to the sweeper", extra={"task": task.name, "ids": ids})
