@@ -1,0 +1,37 @@
+from apps.core.errors import ConflictError, NotAuthenticatedError, PermissionDeniedError
+
+
+class TenantMismatchError(PermissionDeniedError):
+    """The request names another tenant than its key's."""
+
+    code = "tenant_mismatch"
+
+
+class TierMismatchError(PermissionDeniedError):
+    """The request names another tier than its tenant's."""
+
+    code = "tier_mismatch"
+
+
+class TenantInactiveError(PermissionDeniedError):
+    """The tenant is switched off."""
+
+    code = "tenant_inactive"
+
+
+class InvalidApiKeyError(NotAuthenticatedError):
+    """The API key is unknown, revoked or expired."""
+
+    code = "invalid_api_key"
+
+
+class MissingScopeError(PermissionDeniedError):
+    """The key lacks the scope that this call needs."""
+
+    code = "missing_scope"
+
+
+class SlugTakenError(ConflictError):
+    """The slug is in use."""
+
+    code = "slug_taken"

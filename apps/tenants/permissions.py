@@ -1,0 +1,23 @@
+"""Deny by default: a view says which scope it needs, and a view that does not say is closed."""
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from apps.core.errors import NotAuthenticatedError
+from apps.tenants.errors import MissingScopeError
+from apps.tenants.types import Principal
+
+
+class HasScope(BasePermission):
+    """The principal's key has the scope that the view names in ``scopes[method]``, or in ``scope``."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if not isinstance(request.auth, Principal):
+            raise NotAuthenticatedError("Send an API key as `Authorization: Bearer nbl_…`.")
+        needed = getattr(view, "scope", None)
+        if needed is None:
+            return False
+        if needed not in request.auth.scopes:
+            raise MissingScopeError(f"It needs the scope “{needed}”. Create a key that has it.")
+        return True
