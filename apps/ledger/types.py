@@ -1,0 +1,215 @@
+"""The ledger's words: kinds of tokens and operations, states, and what goes in and out of it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from django.db import models
+
+from apps.core import clock
+from apps.core.ids import new_id
+
+
+class TokenType(models.TextChoices):
+    """What the tokens were spent on. The database checks the same list; a test compares the two."""
+
+    LLM = "llm", "Language model"
+    EMBEDDING = "embedding", "Embedding"
+    FINE_TUNING = "fine_tuning", "Fine-tuning"
+
+
+class OperationKind(models.TextChoices):
+    """What the tokens were spent for. The database checks the same list; a test compares the two."""
+
+    QUERY = "query", "Query"
+    CHAT = "chat", "Chat"
+    SUMMARIZE = "summarize", "Summarize"
+    VECTOR_SEARCH = "vector_search", "Vector search"
+    GENERATION = "generation", "Generation"
+    CLASSIFICATION = "classification", "Classification"
+    EXTRACTION = "extraction", "Extraction"
+    BATCH = "batch", "Batch"
+    INTERNAL = "internal", "Internal"
+    EMBEDDING = "embedding", "Embedding"
+
+
+TOKEN_TYPE_LLM = TokenType.LLM.value
+TOKEN_TYPE_EMBEDDING = TokenType.EMBEDDING.value
+TOKEN_TYPE_FINE_TUNING = TokenType.FINE_TUNING.value
+
+OPERATION_QUERY = OperationKind.QUERY.value
+OPERATION_CHAT = OperationKind.CHAT.value
+OPERATION_SUMMARIZE = OperationKind.SUMMARIZE.value
+OPERATION_VECTOR_SEARCH = OperationKind.VECTOR_SEARCH.value
+OPERATION_GENERATION = OperationKind.GENERATION.value
+OPERATION_CLASSIFICATION = OperationKind.CLASSIFICATION.value
+OPERATION_EXTRACTION = OperationKind.EXTRACTION.value
+OPERATION_BATCH = OperationKind.BATCH.value
+OPERATION_INTERNAL = OperationKind.INTERNAL.value
+OPERATION_EMBEDDING = OperationKind.EMBEDDING.value
+
+
+class OperationState(models.TextChoices):
+    PENDING = "pending", "Pending"
+    DONE = "done", "Done"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+class AttemptState(models.TextChoices):
+    """``open`` and ``unknown`` keep their hold; the other three have let it go."""
+
+    OPEN = "open", "Open"
+    SETTLED = "settled", "Settled"
+    VOID = "void", "Void"
+    UNKNOWN = "unknown", "Unknown"
+    LOST = "lost", "Lost"
+
+
+class TokenSource(models.TextChoices):
+    API = "api", "The provider said so"
+    ESTIMATED = "estimated", "Estimated"
+
+
+class EntryKind(models.TextChoices):
+    USAGE = "usage", "Usage"
+    ADJUSTMENT = "adjustment", "Adjustment"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCounts:
+    """Tokens in exclusive buckets, and whether the provider counted them or we did."""
+
+    fresh_input_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    plain_output_tokens: int = 0
+    reasoning_tokens: int = 0
+    source: Literal["api", "estimated"] = "api"
+
+    @property
+    def input_tokens(self) -> int:
+        return self.fresh_input_tokens + self.cached_input_tokens + self.cache_write_tokens
+
+    @property
+    def output_tokens(self) -> int:
+        return self.plain_output_tokens + self.reasoning_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a mapping in canonical JSON: equal content, equal digest, whatever the order of its keys."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """One operation as its caller describes it: what it is, what identifies it, and whom it is for."""
+
+    operation: OperationKind
+    token_type: TokenType
+    #: What identifies the request: question and message, document hash and space. Never what was found on the way.
+    payload: Mapping[str, Any]
+    #: Which of several operations on the same payload this is.
+    step: int = 0
+    billable: bool = True
+    agent_id: UUID | None = None
+    collection_id: UUID | None = None
+    document_id: UUID | None = None
+    conversation_id: UUID | None = None
+    run_id: UUID | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def payload_hash(self) -> str:
+        return digest(self.payload)
+
+    def idempotency_key(self, tenant_id: UUID, requested_at: datetime) -> str:
+        """``{operation}:{tenant_id}:{content_hash}:{timestamp}``; the same however often the work is delivered."""
+        content = digest({"payload": self.payload_hash, "step": self.step, "type": self.token_type.value})[:32]
+        return f"{self.operation.value}:{tenant_id}:{content}:{clock.epoch_milliseconds(requested_at)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call that is about to be made for an operation, and the most it can cost."""
+
+    provider: str
+    model: str
+    hold_tokens: int
+    deadline_seconds: float
+    #: Ours; it goes out with the request, so that the provider can be asked for it.
+    attempt_id: UUID = field(default_factory=new_id)
+
+
+class Held:
+    """What became of an attempt to hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admitted(Held):
+    """The hold is taken: make the call. ``epoch`` is the lease's; it is named when holding again for a retry."""
+
+    operation_id: UUID
+    attempt_id: UUID
+    epoch: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay(Held):
+    """The operation is done: here is its result, and nothing is paid again."""
+
+    operation_id: UUID
+    result: Mapping[str, Any]
+    counts: TokenCounts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unresolved(Held):
+    """The operation was taken over from a dead worker; its provider can be asked about these attempts first."""
+
+    operation_id: UUID
+    epoch: int
+    attempt_ids: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settlement:
+    """What settling did. ``late``: the operation had its entry already, so this attempt is leakage."""
+
+    operation_id: UUID
+    late: bool
+    state: OperationState
+    result: Mapping[str, Any]
+    counts: TokenCounts
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        return cls(
+            operation_id=row["operation_id"],
+            late=row["outcome"] == "late",
+            state=OperationState(row["state"]),
+            result=row["result"] or {},
+            counts=counts_of(row),
+        )
+
+
+def counts_of(row: Mapping[str, Any]) -> TokenCounts:
+    """The counts in a row that has the five buckets and ``token_source``."""
+    buckets = (
+        "fresh_input_tokens",
+        "cached_input_tokens",
+        "cache_write_tokens",
+        "plain_output_tokens",
+        "reasoning_tokens",
+    )
+    return TokenCounts(**{bucket: row[bucket] or 0 for bucket in buckets}, source=row["token_source"] or "api")
