@@ -5,7 +5,7 @@ lives as long as one transaction (``set_config(…, is_local => true)``), so no 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ from uuid import UUID
 from django.db import connection, transaction
 
 logger = logging.getLogger(__name__)
+
+Parameters = Sequence[Any] | Mapping[str, Any]
 
 OPERATOR_ROLE = "nooble_operator"
 
@@ -92,13 +94,13 @@ def _transaction(scope: tuple[str, ...], statement: str, parameters: Sequence[st
             _open.reset(token)
 
 
-def execute(statement: str, parameters: Sequence[Any] = ()) -> None:
+def execute(statement: str, parameters: Parameters = ()) -> None:
     """Run one statement in the open transaction."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
 
 
-def fetch_one(statement: str, parameters: Sequence[Any] = ()) -> dict[str, Any] | None:
+def fetch_one(statement: str, parameters: Parameters = ()) -> dict[str, Any] | None:
     """The first row of one statement, by column name. None: no row."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
@@ -106,7 +108,7 @@ def fetch_one(statement: str, parameters: Sequence[Any] = ()) -> dict[str, Any] 
         return None if row is None else dict(zip(_columns(cursor), row, strict=True))
 
 
-def fetch_all(statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+def fetch_all(statement: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
     """All rows of one statement, by column name."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)

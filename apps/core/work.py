@@ -20,6 +20,7 @@ from apps.core.context import ExecutionContext, restore
 from apps.core.db import unit_of_work
 from apps.core.errors import BusyError, NoobleError
 from apps.core.leases import LEASE, Leased, kept
+from apps.core.models import DeadLetter
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,12 @@ class WorkFailedError(NoobleError):
     """The work was tried several times and its worker died each time."""
 
     code = "work_failed"
+
+
+class LeaseLostError(BusyError):
+    """Another worker has taken the work over."""
+
+    code = "lease_lost"
 
 
 class WorkItem(Leased):
@@ -155,6 +162,18 @@ def advance(item: WorkItem, **values: Any) -> bool:
     for name, value in values.items():
         setattr(item, name, value)
     return True
+
+
+def bury(item: WorkItem, error: NoobleError) -> None:
+    """Keep a note of work that killed its workers, for whoever looks into it; in the row's unit of work."""
+    if isinstance(error, WorkFailedError):
+        DeadLetter.objects.create(
+            tenant_id=item.context.tenant_id,
+            task_name=item.task_name,
+            row_id=item.pk,
+            task_id=item.task_id,
+            reason=error.detail,
+        )
 
 
 def postpone(item: WorkItem, *, seconds: float) -> bool:

@@ -24,6 +24,7 @@ from apps.gateway.policy import backoff, written
 from apps.ledger import till
 from apps.ledger.models import Operation
 from apps.ledger.types import Admitted, Call, Charge, Replay, Settlement, TokenCounts, Unresolved
+from apps.providers import catalog
 from apps.providers.base import ChatResult, EmbeddingResult, Fate
 from apps.providers.errors import ProviderError
 
@@ -193,6 +194,7 @@ def _call(ctx: ExecutionContext, offer: Offer[R]) -> Call:
     return Call(
         provider=offer.provider,
         model=offer.model,
+        model_family=catalog.model(offer.provider, offer.model).family or "",
         hold_tokens=offer.hold_tokens,
         deadline_seconds=_timeout(ctx, offer) + DEADLINE_SLACK,
     )

@@ -101,6 +101,7 @@ class Attempt(Parties, Buckets):
     state = models.CharField(max_length=16, choices=AttemptState.choices, default=AttemptState.OPEN)
     provider = models.CharField(max_length=64)
     model = models.CharField(max_length=128)
+    model_family = models.CharField(max_length=64, blank=True, default="")
     hold_tokens = models.BigIntegerField()
     #: The payer's local date when the hold was taken: the call counts in this day's and this month's books.
     day = models.DateField()
@@ -162,6 +163,7 @@ class Entry(Parties, Buckets):
     operation = models.CharField(max_length=16, choices=OperationKind.choices)
     provider = models.CharField(max_length=64)
     model = models.CharField(max_length=128)
+    model_family = models.CharField(max_length=64, blank=True, default="")
     total_tokens = models.BigIntegerField()
     token_source = models.CharField(max_length=16, choices=TokenSource.choices)
     billable = models.BooleanField()

@@ -50,6 +50,7 @@ def hold(ctx: ExecutionContext, charge: Charge, call: Call, *, epoch: int = 0, c
         call.attempt_id,
         call.provider,
         call.model,
+        call.model_family,
         call.hold_tokens,
         timedelta(seconds=call.deadline_seconds),
         LEASE,

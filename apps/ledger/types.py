@@ -144,6 +144,7 @@ class Call:
 
     provider: str
     model: str
+    model_family: str = ""
     hold_tokens: int
     deadline_seconds: float
     #: Ours; it goes out with the request, so that the provider can be asked for it.

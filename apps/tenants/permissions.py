@@ -1,12 +1,19 @@
 """Deny by default: a view says which scope it needs, and a view that does not say is closed."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from apps.core.errors import NotAuthenticatedError
 from apps.tenants.errors import MissingScopeError
 from apps.tenants.types import Principal
+
+if TYPE_CHECKING:
+    # DRF imports the default permissions while it imports its views.
+    from rest_framework.views import APIView
 
 
 class HasScope(BasePermission):

@@ -23,6 +23,9 @@ from apps.tenants.types import Principal, Scope, TierLimits
 LAST_USED_RESOLUTION = timedelta(minutes=1)
 API_CONTEXT_SECONDS = 60
 
+DEMO_SLUG = "demo"
+DEMO_KEY_NAME = "demonstration"
+
 
 def create_tenant(*, slug: str, name: str, tier: str = "free", time_zone: str = "UTC") -> tuple[Tenant, str]:
     """A new tenant and its first key, with every public scope. The key is shown here and never again."""
@@ -117,6 +120,19 @@ def context_of_id(tenant_id: UUID) -> ExecutionContext:
     if tenant is None:
         raise NotFoundError(f"There is no tenant {tenant_id}.")
     return context_of(tenant)
+
+
+def demo_key() -> tuple[Tenant, str]:
+    """The demonstration's tenant, made at its first use, and a new key for it; the one before is revoked."""
+    with operator_scope("demonstration", level=logging.DEBUG):
+        tenant = Tenant.objects.filter(slug=DEMO_SLUG).first()
+    if tenant is None:
+        tenant, _ = create_tenant(slug=DEMO_SLUG, name="Demonstration", tier="professional")
+    ctx = context_of(tenant)
+    with unit_of_work(ctx):
+        ApiKey.objects.filter(name=DEMO_KEY_NAME, revoked_at__isnull=True).update(revoked_at=Now())
+        _, key = issue_key(ctx, name=DEMO_KEY_NAME, scopes=[Scope.CHAT, Scope.MANAGE, Scope.USAGE])
+    return tenant, key
 
 
 def _tier(name: str) -> Tier:

@@ -1,6 +1,9 @@
 """Cursor pagination: pages stay right while rows are added, and the last page costs what the first does."""
 
+from typing import Any
+
 from rest_framework import pagination
+from rest_framework.request import Request
 
 
 class CursorPagination(pagination.CursorPagination):
@@ -10,3 +13,7 @@ class CursorPagination(pagination.CursorPagination):
     page_size = 50
     max_page_size = 200
     page_size_query_param = "page_size"
+
+    def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str, ...]:
+        """The view's own ``ordering``, or newest first."""
+        return (getattr(view, "ordering", self.ordering),)

@@ -139,7 +139,7 @@ CREATE FUNCTION ledger_hold(
     p_operation_id uuid, p_key text, p_payload_hash text, p_token_type text, p_operation text, p_billable boolean,
     p_agent_id uuid, p_collection_id uuid, p_document_id uuid, p_conversation_id uuid, p_run_id uuid, p_context_id uuid,
     p_metadata jsonb, p_epoch integer, p_can_ask boolean,
-    p_attempt_id uuid, p_provider text, p_model text, p_hold bigint, p_deadline interval, p_lease interval
+    p_attempt_id uuid, p_provider text, p_model text, p_model_family text, p_hold bigint, p_deadline interval, p_lease interval
 ) RETURNS ledger_held LANGUAGE plpgsql AS $$
 DECLARE
     op ledger_operation;
@@ -217,10 +217,10 @@ BEGIN
     v_day := (clock_timestamp() AT TIME ZONE v_zone)::date;
     INSERT INTO ledger_attempt (
         id, tenant_id, owner_tenant_id, payer_tenant_id, operation_id, number, epoch, state, provider, model,
-        hold_tokens, day, deadline, token_source, overage_tokens, provider_request_id, error_code, error_detail,
+        model_family, hold_tokens, day, deadline, token_source, overage_tokens, provider_request_id, error_code, error_detail,
         fresh_input_tokens, cached_input_tokens, cache_write_tokens, plain_output_tokens, reasoning_tokens)
     SELECT p_attempt_id, p_consumer, p_owner, p_payer, op.id, count(*) + 1, op.lease_epoch, 'open', p_provider, p_model,
-           v_hold, v_day, clock_timestamp() + p_deadline, '', 0, '', '', '', 0, 0, 0, 0, 0
+           p_model_family, v_hold, v_day, clock_timestamp() + p_deadline, '', 0, '', '', '', 0, 0, 0, 0, 0
       FROM ledger_attempt a WHERE a.operation_id = op.id;
     IF v_hold > 0 THEN
         PERFORM ledger_take(p_payer, date_trunc('month', v_day)::date, v_hold, v_limit, v_hard, v_zone);
@@ -294,12 +294,12 @@ BEGIN
      WHERE o.id = op.id;
     INSERT INTO ledger_entry (
         id, tenant_id, owner_tenant_id, payer_tenant_id, kind, idempotency_key, payload_hash, operation_id, attempt_id,
-        token_type, operation, provider, model, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
+        token_type, operation, provider, model, model_family, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
         plain_output_tokens, reasoning_tokens, total_tokens, token_source, billable, day, agent_id, collection_id,
         document_id, conversation_id, run_id, context_id, provider_request_id, attempts, occurred_at, metadata)
     VALUES (
         p_entry_id, p_consumer, p_owner, p_payer, 'usage', op.idempotency_key, op.payload_hash, op.id, att.id,
-        op.token_type, op.operation, att.provider, att.model, p_fresh_input, p_cached_input, p_cache_write,
+        op.token_type, op.operation, att.provider, att.model, att.model_family, p_fresh_input, p_cached_input, p_cache_write,
         p_plain_output, p_reasoning, v_total, p_token_source, op.billable, att.day, op.agent_id, op.collection_id,
         op.document_id, op.conversation_id, op.run_id, op.context_id, p_provider_request_id, att.number, att.opened_at,
         op.metadata || p_metadata)
@@ -364,7 +364,7 @@ END $$;
 CREATE FUNCTION ledger_record(
     p_consumer uuid, p_owner uuid, p_payer uuid,
     p_entry_id uuid, p_key text, p_payload_hash text, p_token_type text, p_operation text, p_billable boolean,
-    p_provider text, p_model text,
+    p_provider text, p_model text, p_model_family text,
     p_fresh_input bigint, p_cached_input bigint, p_cache_write bigint, p_plain_output bigint, p_reasoning bigint,
     p_token_source text, p_occurred_at timestamptz,
     p_agent_id uuid, p_collection_id uuid, p_document_id uuid, p_conversation_id uuid, p_run_id uuid, p_context_id uuid,
@@ -379,12 +379,12 @@ BEGIN
     SELECT t.time_zone INTO STRICT v_zone FROM tenants_tenant t WHERE t.id = p_payer;
     INSERT INTO ledger_entry (
         id, tenant_id, owner_tenant_id, payer_tenant_id, kind, idempotency_key, payload_hash, token_type, operation,
-        provider, model, fresh_input_tokens, cached_input_tokens, cache_write_tokens, plain_output_tokens,
+        provider, model, model_family, fresh_input_tokens, cached_input_tokens, cache_write_tokens, plain_output_tokens,
         reasoning_tokens, total_tokens, token_source, billable, day, agent_id, collection_id, document_id,
         conversation_id, run_id, context_id, provider_request_id, attempts, occurred_at, metadata)
     VALUES (
         p_entry_id, p_consumer, p_owner, p_payer, 'usage', p_key, p_payload_hash, p_token_type, p_operation,
-        p_provider, p_model, p_fresh_input, p_cached_input, p_cache_write, p_plain_output, p_reasoning, v_total,
+        p_provider, p_model, p_model_family, p_fresh_input, p_cached_input, p_cache_write, p_plain_output, p_reasoning, v_total,
         p_token_source, p_billable, (p_occurred_at AT TIME ZONE v_zone)::date, p_agent_id, p_collection_id,
         p_document_id, p_conversation_id, p_run_id, p_context_id, '', 0, p_occurred_at, p_metadata)
     ON CONFLICT (tenant_id, idempotency_key) DO NOTHING

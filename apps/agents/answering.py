@@ -1,0 +1,169 @@
+"""The main job: find passages, ask the model, cite. May be delivered any number of times and pays once.
+
+What was found is written to the run before the first hold on an answer, so a repeated delivery puts the same question
+to the model; a done operation gives its answer back without a call.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db.models.functions import Now
+
+from apps.agents import citations, prompts
+from apps.agents.models import AgentVersion, Message, Run
+from apps.agents.types import Author, RunStatus
+from apps.collections import retrieval
+from apps.collections.search import Hit
+from apps.core import work
+from apps.core.context import ExecutionContext
+from apps.core.db import unit_of_work
+from apps.core.errors import NoobleError
+from apps.gateway import services as gateway
+from apps.gateway.services import Completion
+from apps.gateway.types import Charge, OperationKind, TokenCounts, TokenType
+from apps.providers.base import ChatRequest, Passage
+
+
+def answer(ctx: ExecutionContext, run_id: UUID, *, task_id: str) -> bool:
+    """Answer the run's question, whatever an earlier delivery of it left behind."""
+    return work.drive(ctx, Run, run_id, task_id=task_id, perform=_answer, give_up=_fail)
+
+
+def _answer(ctx: ExecutionContext, run: Run) -> None:
+    assert ctx.llm_config is not None
+    if run.passages is None:
+        _retrieve(ctx, run)
+    completion = gateway.complete(ctx, _generation(run), _request(ctx, run), provider=ctx.llm_config.provider)
+    _succeed(ctx, run, completion)
+
+
+def _retrieve(ctx: ExecutionContext, run: Run) -> None:
+    assert ctx.rag_config is not None
+    _advance(ctx, run, status=RunStatus.RETRIEVING, started_at=Now())
+    chosen = ctx.rag_config.collections
+    found = retrieval.retrieve(
+        ctx,
+        run.question,
+        collections=[collection.collection_id for collection in chosen],
+        limit=ctx.rag_config.max_results,
+        similarity_threshold=min((collection.similarity_threshold for collection in chosen), default=0.0),
+        charge=_charge(run, OperationKind.QUERY, TokenType.EMBEDDING, query_type="hybrid"),
+    )
+    _advance(
+        ctx,
+        run,
+        status=RunStatus.GENERATING,
+        passages=[_stored(hit) for hit in found.hits],
+        usage={"embedding_tokens": found.counts.total_tokens, "embedding_token_source": found.counts.source},
+        retrieved_at=Now(),
+    )
+
+
+def _stored(hit: Hit) -> dict[str, Any]:
+    return {
+        "chunk_id": str(hit.chunk_id),
+        "document_id": str(hit.document_id),
+        "document_name": hit.document_name,
+        "page": hit.page,
+        "heading": hit.heading,
+        "score": round(hit.score, 6),
+        "text": hit.text,
+    }
+
+
+def _request(ctx: ExecutionContext, run: Run) -> ChatRequest:
+    assert ctx.llm_config is not None
+    with unit_of_work(ctx):
+        version = AgentVersion.objects.get(agent=run.agent_id, number=run.agent_version)
+        history = _history(run)
+    return prompts.build(
+        ctx.llm_config,
+        prompt=version.prompt,
+        question=run.question,
+        passages=_passages(run.passages or []),
+        history=history,
+    )
+
+
+def _history(run: Run) -> list[Message]:
+    """What was said before the run's question, newest first; ids are in the order of time."""
+    asked = Message.objects.get(run=run, author=Author.USER)
+    earlier = Message.objects.filter(conversation=run.conversation_id, pk__lt=asked.pk)
+    return list(earlier.order_by("-id")[: prompts.MAX_HISTORY_MESSAGES])
+
+
+def _passages(stored: Sequence[Mapping[str, Any]]) -> list[Passage]:
+    return [
+        Passage(number=number, document=item["document_name"], text=item["text"], page=item["page"])
+        for number, item in enumerate(stored, start=1)
+    ]
+
+
+def _generation(run: Run) -> Charge:
+    return _charge(run, OperationKind.CHAT, TokenType.LLM, passages=len(run.passages or []))
+
+
+def _charge(run: Run, operation: OperationKind, token_type: TokenType, **metadata: Any) -> Charge:
+    return Charge(
+        operation=operation,
+        token_type=token_type,
+        payload={"run": run.pk, "question": run.question, "agent": run.agent_id, "version": run.agent_version},
+        agent_id=run.agent_id,
+        conversation_id=run.conversation_id,
+        run_id=run.pk,
+        metadata=metadata,
+    )
+
+
+def _succeed(ctx: ExecutionContext, run: Run, completion: Completion) -> None:
+    found = citations.cited(completion.text, run.passages or [])
+    with unit_of_work(ctx):
+        finished = work.advance(
+            run,
+            status=RunStatus.SUCCEEDED,
+            answer=completion.text,
+            citations=found,
+            usage={**run.usage, **_usage(completion.counts)},
+            lease_expires_at=None,
+            finished_at=Now(),
+        )
+        if finished:
+            Message.objects.create(
+                tenant_id=run.tenant_id,
+                conversation_id=run.conversation_id,
+                run=run,
+                author=Author.ASSISTANT,
+                content=completion.text,
+                citations=found,
+            )
+
+
+def _usage(counts: TokenCounts) -> dict[str, Any]:
+    return {
+        "input_tokens": counts.input_tokens,
+        "cached_input_tokens": counts.cached_input_tokens,
+        "output_tokens": counts.output_tokens,
+        "reasoning_tokens": counts.reasoning_tokens,
+        "token_source": counts.source,
+    }
+
+
+def _fail(ctx: ExecutionContext, run: Run, error: NoobleError) -> None:
+    with unit_of_work(ctx):
+        failed = work.advance(
+            run,
+            status=RunStatus.FAILED,
+            error_code=error.code,
+            error_detail=error.detail,
+            lease_expires_at=None,
+            finished_at=Now(),
+        )
+        if failed:
+            work.bury(run, error)
+
+
+def _advance(ctx: ExecutionContext, run: Run, **values: Any) -> None:
+    with unit_of_work(ctx):
+        if not work.advance(run, **values):
+            raise work.LeaseLostError("Another worker has taken the run over, or it was cancelled.")

@@ -1,0 +1,230 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.agents.models import DEFAULT_PROMPT, Agent, AgentVersion, Conversation, Message, Run
+from apps.agents.runs import FINISHED
+from apps.agents.types import RunStatus
+from apps.core.context import ExecutionContext
+
+MAX_PROMPT_CHARACTERS = 20_000
+MAX_MESSAGE_CHARACTERS = 100_000
+MAX_COLLECTIONS = 20
+
+
+class LLMSerializer(serializers.Serializer[Any]):
+    """What the agent sets itself; null: the tier's or the deployment's."""
+
+    provider = serializers.CharField(max_length=64, required=False, allow_null=True)
+    model = serializers.CharField(max_length=128, required=False, allow_null=True)
+    temperature = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
+    max_tokens = serializers.IntegerField(min_value=1, max_value=128_000, required=False, allow_null=True)
+
+
+class RagSerializer(serializers.Serializer[Any]):
+    collections = serializers.ListField(child=serializers.UUIDField(), required=False, max_length=MAX_COLLECTIONS)
+    max_results = serializers.IntegerField(min_value=1, max_value=50, required=False, allow_null=True)
+    similarity_threshold = serializers.FloatField(min_value=0, max_value=1, required=False, allow_null=True)
+    query_expansion_enabled = serializers.BooleanField(required=False, allow_null=True)
+
+
+class AgentRequestSerializer(serializers.Serializer[Any]):
+    slug = serializers.SlugField(max_length=63)
+    name = serializers.CharField(max_length=200)
+    prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS, default=DEFAULT_PROMPT)
+    llm = LLMSerializer(required=False)
+    rag = RagSerializer(required=False)
+    fallback_models = serializers.ListField(child=serializers.CharField(max_length=200), max_length=5, default=list)
+
+
+class AgentChangeSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=200, required=False)
+    prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS, required=False)
+    llm = LLMSerializer(required=False)
+    rag = RagSerializer(required=False)
+    fallback_models = serializers.ListField(child=serializers.CharField(max_length=200), max_length=5, required=False)
+
+
+class AgentSerializer(serializers.Serializer[Any]):
+    """An agent as the API shows it."""
+
+    id = serializers.UUIDField()
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    prompt = serializers.CharField()
+    llm = LLMSerializer()
+    rag = RagSerializer()
+    fallback_models = serializers.ListField(child=serializers.CharField())
+    version = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class PreferencesSerializer(serializers.Serializer[Any]):
+    provider = serializers.CharField(max_length=64, required=False)
+    model = serializers.CharField(max_length=128, required=False)
+    temperature = serializers.FloatField(min_value=0, max_value=2, required=False)
+    max_tokens = serializers.IntegerField(min_value=1, max_value=128_000, required=False)
+
+
+class ChatRequestSerializer(serializers.Serializer[Any]):
+    message = serializers.CharField(max_length=MAX_MESSAGE_CHARACTERS, trim_whitespace=False)
+    agent_id = serializers.UUIDField(required=False)
+    conversation_id = serializers.UUIDField(required=False)
+    model_preferences = PreferencesSerializer(required=False)
+    collections = serializers.ListField(child=serializers.UUIDField(), required=False, max_length=MAX_COLLECTIONS)
+
+
+class AcceptedSerializer(serializers.Serializer[Any]):
+    """A run that has begun."""
+
+    run_id = serializers.UUIDField()
+    context_id = serializers.UUIDField()
+    session_id = serializers.CharField()
+    conversation_id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=RunStatus.choices)
+    events_url = serializers.CharField()
+
+
+class CitationSerializer(serializers.Serializer[Any]):
+    document_id = serializers.UUIDField()
+    document_name = serializers.CharField()
+    chunk_id = serializers.UUIDField()
+    page = serializers.IntegerField(allow_null=True)
+    score = serializers.FloatField()
+    quote = serializers.CharField()
+
+
+class RunUsageSerializer(serializers.Serializer[Any]):
+    input_tokens = serializers.IntegerField(default=0)
+    output_tokens = serializers.IntegerField(default=0)
+    cached_input_tokens = serializers.IntegerField(default=0)
+    embedding_tokens = serializers.IntegerField(default=0)
+    cost_usd = serializers.DecimalField(max_digits=20, decimal_places=10, allow_null=True, default=None)
+    token_source = serializers.CharField(allow_null=True, default=None)
+
+
+class RunErrorSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class TimingsSerializer(serializers.Serializer[Any]):
+    """Milliseconds; null until the step has ended."""
+
+    queue = serializers.IntegerField(allow_null=True)
+    retrieve = serializers.IntegerField(allow_null=True)
+    generate = serializers.IntegerField(allow_null=True)
+    total = serializers.IntegerField(allow_null=True)
+
+
+class RunSerializer(serializers.ModelSerializer[Run]):
+    answer = serializers.SerializerMethodField()
+    citations = CitationSerializer(many=True)
+    usage = serializers.SerializerMethodField()
+    config = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+    timings_ms = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Run
+        fields = [
+            "id",
+            "status",
+            "agent_id",
+            "agent_version",
+            "conversation_id",
+            "session_id",
+            "question",
+            "answer",
+            "citations",
+            "usage",
+            "config",
+            "error",
+            "timings_ms",
+            "task_id",
+            "created_at",
+        ]
+
+    def get_answer(self, run: Run) -> str | None:
+        return run.answer if run.status == RunStatus.SUCCEEDED else None
+
+    def get_usage(self, run: Run) -> RunUsageSerializer:
+        usage = {"token_source": None, "cost_usd": None, **run.usage}
+        names = ("input_tokens", "output_tokens", "cached_input_tokens", "embedding_tokens")
+        return {name: usage.get(name, 0) for name in names} | {  # type: ignore[return-value]
+            "cost_usd": usage["cost_usd"],
+            "token_source": usage["token_source"],
+        }
+
+    def get_config(self, run: Run) -> dict[str, Any]:
+        """The configuration that was in force, and which level each setting came from."""
+        return _config(run.context)
+
+    def get_error(self, run: Run) -> RunErrorSerializer | None:
+        if run.status != RunStatus.FAILED:
+            return None
+        return {"code": run.error_code, "detail": run.error_detail}  # type: ignore[return-value]
+
+    def get_timings_ms(self, run: Run) -> TimingsSerializer:
+        finished = run.finished_at if run.status in FINISHED else None
+        steps = {
+            "queue": (run.created_at, run.started_at),
+            "retrieve": (run.started_at, run.retrieved_at),
+            "generate": (run.retrieved_at, finished),
+            "total": (run.created_at, finished),
+        }
+        return {name: _milliseconds(*moments) for name, moments in steps.items()}  # type: ignore[return-value]
+
+
+class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+    class Meta:
+        model = Conversation
+        fields = ["id", "agent_id", "title", "created_at"]
+
+
+class MessageSerializer(serializers.ModelSerializer[Message]):
+    citations = CitationSerializer(many=True)
+
+    class Meta:
+        model = Message
+        fields = ["id", "run_id", "author", "content", "citations", "created_at"]
+
+
+def present_agent(agent: Agent, version: AgentVersion) -> dict[str, Any]:
+    """An agent with the version that answers, in the shape of the API."""
+    return {
+        "id": agent.pk,
+        "slug": agent.slug,
+        "name": agent.name,
+        "prompt": version.prompt,
+        "llm": {name: version.settings.get(f"llm_config.{name}") for name in LLMSerializer().fields},
+        "rag": {
+            **{name: version.settings.get(f"rag_config.{name}") for name in RagSerializer().fields},
+            "collections": version.collections,
+        },
+        "fallback_models": version.fallback_models,
+        "version": version.number,
+        "created_at": agent.created_at,
+        "updated_at": agent.updated_at,
+    }
+
+
+def changes_of(wanted: dict[str, Any]) -> dict[str, Any]:
+    """An agent request's body as fields of a version: settings by dotted name, collections apart."""
+    rag = dict(wanted.get("rag", {}))
+    changes: dict[str, Any] = {name: wanted[name] for name in ("prompt", "fallback_models") if name in wanted}
+    if "collections" in rag:
+        changes["collections"] = rag.pop("collections")
+    settings = {f"llm_config.{name}": value for name, value in wanted.get("llm", {}).items()}
+    settings |= {f"rag_config.{name}": value for name, value in rag.items()}
+    return changes | ({"settings": settings} if settings else {})
+
+
+def _config(ctx: ExecutionContext) -> dict[str, Any]:
+    sections = ctx.model_dump(mode="json", include={"llm_config", "rag_config", "processing_config"})
+    return {**sections, "sources": ctx.config_sources}
+
+
+def _milliseconds(start: Any, end: Any) -> int | None:
+    return None if start is None or end is None else round((end - start).total_seconds() * 1000)

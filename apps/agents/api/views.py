@@ -1,0 +1,202 @@
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from apps.agents import contexts, runs, services, waiting
+from apps.agents.api.serializers import (
+    AcceptedSerializer,
+    AgentChangeSerializer,
+    AgentRequestSerializer,
+    AgentSerializer,
+    ChatRequestSerializer,
+    ConversationSerializer,
+    MessageSerializer,
+    RunSerializer,
+    changes_of,
+    present_agent,
+)
+from apps.agents.contexts import ChatBody
+from apps.agents.models import Agent, Conversation, Message, Run
+from apps.core.api import idempotency
+from apps.core.errors import FieldError, TooLargeError
+from apps.tenants import entry
+from apps.tenants.api.base import TenantViewSet, in_unit_of_work
+from apps.tenants.types import Scope
+
+WAIT = OpenApiParameter(
+    "Prefer", str, OpenApiParameter.HEADER, description="`wait=N`: answer with the finished run, within N ≤ 60 seconds."
+)
+KEY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Sent again with the same body: the first run again."
+)
+
+
+class AgentViewSet(TenantViewSet):
+    """Agents."""
+
+    scope = Scope.MANAGE
+    queryset = Agent.objects.all()
+    serializer_class = AgentSerializer
+
+    @in_unit_of_work
+    def list(self, request: Request) -> Response:
+        return self.page(self.get_queryset(), self._present)
+
+    @extend_schema(request=AgentRequestSerializer, responses={201: AgentSerializer})
+    def create(self, request: Request) -> Response:
+        wanted = self.accepted(AgentRequestSerializer)
+        return self.once(lambda: self._create(wanted))
+
+    @in_unit_of_work
+    def retrieve(self, request: Request, pk: UUID) -> Response:
+        return Response(self._present([services.get_agent(self.ctx, pk)])[0])
+
+    @extend_schema(request=AgentChangeSerializer, responses=AgentSerializer)
+    @in_unit_of_work
+    def partial_update(self, request: Request, pk: UUID) -> Response:
+        """Change the agent. What it says and how becomes a new version; runs keep the one they were asked of."""
+        wanted = self.accepted(AgentChangeSerializer)
+        agent = services.update_agent(self.ctx, pk, name=wanted.get("name"), changes=changes_of(wanted))
+        return Response(self._present([agent])[0])
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        services.delete_agent(self.ctx, pk)
+        return Response(status=204)
+
+    def _create(self, wanted: dict[str, Any]) -> Response:
+        changes = changes_of(wanted)
+        agent = services.create_agent(
+            self.ctx,
+            slug=wanted["slug"],
+            name=wanted["name"],
+            prompt=changes["prompt"],
+            settings={name: value for name, value in changes.get("settings", {}).items() if value is not None},
+            collection_ids=changes.get("collections", ()),
+            fallback_models=changes["fallback_models"],
+        )
+        agent.refresh_from_db()
+        return Response(self._present([agent])[0], status=201)
+
+    def _present(self, rows: Sequence[Agent]) -> Sequence[dict[str, Any]]:
+        versions = services.current_versions(rows)
+        shown = [present_agent(row, versions[row.pk]) for row in rows]
+        return list(AgentSerializer(shown, many=True).data)
+
+
+class ChatViewSet(TenantViewSet):
+    """Questions to agents."""
+
+    scope = Scope.CHAT
+    serializer_class = RunSerializer
+
+    @extend_schema(
+        request=ChatRequestSerializer,
+        responses={200: RunSerializer, 202: AcceptedSerializer},
+        parameters=[WAIT, KEY],
+        operation_id="chat",
+    )
+    def create(self, request: Request) -> Response:
+        """Ask an agent. 202 with the run's id, or with `Prefer: wait=N` the finished run."""
+        body = self._body()
+        ctx = contexts.chat_context(request, body)
+        accepted = idempotency.in_one_transaction(ctx, request, lambda: self._start(ctx, body))
+        seconds = waiting.wanted_seconds(request.headers.get("Prefer"))
+        if not seconds:
+            return accepted
+        run = waiting.wait_for(ctx, UUID(str(accepted.data["run_id"])), seconds=seconds)
+        if run.status in Run.unfinished:
+            return accepted
+        return Response(RunSerializer(run).data, headers=_kept(accepted))
+
+    def _body(self) -> ChatBody:
+        wanted = self.accepted(ChatRequestSerializer)
+        most = entry.principal(self.request).limits.max_question_characters
+        if len(wanted["message"]) > most:
+            detail = f"The message has {len(wanted['message']):,} characters; your plan allows {most:,}."
+            raise TooLargeError(detail, errors=[FieldError(field="message", code="too_large", detail=detail)])
+        preferences = {f"llm_config.{name}": value for name, value in wanted.get("model_preferences", {}).items()}
+        chosen = wanted.get("collections")
+        return ChatBody(
+            message=wanted["message"],
+            agent_id=wanted.get("agent_id"),
+            conversation_id=wanted.get("conversation_id"),
+            preferences=preferences,
+            collections=None if chosen is None else tuple(chosen),
+        )
+
+    def _start(self, ctx: Any, body: ChatBody) -> Response:
+        run = runs.start_run(ctx, body.message)
+        accepted = {
+            "run_id": run.pk,
+            "context_id": ctx.context_id,
+            "session_id": run.session_id,
+            "conversation_id": run.conversation_id,
+            "status": run.status,
+            "events_url": f"{reverse('run-detail', kwargs={'pk': run.pk}, request=self.request)}/events",
+        }
+        return Response(AcceptedSerializer(accepted).data, status=202)
+
+
+class RunViewSet(TenantViewSet):
+    """Runs: questions on their way to answers."""
+
+    scope = Scope.CHAT
+    queryset = Run.objects.all()
+    serializer_class = RunSerializer
+
+    @in_unit_of_work
+    def list(self, request: Request) -> Response:
+        return self.page(self.get_queryset(), lambda rows: RunSerializer(rows, many=True).data)
+
+    @in_unit_of_work
+    def retrieve(self, request: Request, pk: UUID) -> Response:
+        return Response(RunSerializer(runs.get_run(self.ctx, pk)).data)
+
+    @extend_schema(request=None, responses=RunSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: UUID) -> Response:
+        """Stop a run. One that has finished stays as it is."""
+        return self.once(lambda: Response(RunSerializer(runs.cancel_run(self.ctx, pk)).data))
+
+
+class ConversationViewSet(TenantViewSet):
+    """Conversations with agents."""
+
+    scope = Scope.CHAT
+    queryset = Conversation.objects.all()
+    serializer_class = ConversationSerializer
+
+    @in_unit_of_work
+    def list(self, request: Request) -> Response:
+        return self.page(self.get_queryset(), lambda rows: ConversationSerializer(rows, many=True).data)
+
+    @in_unit_of_work
+    def retrieve(self, request: Request, pk: UUID) -> Response:
+        return Response(ConversationSerializer(runs.get_conversation(self.ctx, pk)).data)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        """Delete the conversation with its messages and runs. What it cost stays in the ledger."""
+        runs.delete_conversation(self.ctx, pk)
+        return Response(status=204)
+
+    @extend_schema(responses=MessageSerializer(many=True))
+    @action(detail=True, ordering="id")
+    @in_unit_of_work
+    def messages(self, request: Request, pk: UUID) -> Response:
+        """What was said, oldest first."""
+        runs.get_conversation(self.ctx, pk)
+        rows = Message.objects.filter(conversation=pk)
+        return self.page(rows, lambda found: MessageSerializer(found, many=True).data)
+
+
+def _kept(response: Response) -> dict[str, str]:
+    name = "Idempotent-Replayed"
+    return {name: response.headers[name]} if name in response.headers else {}

@@ -1,0 +1,37 @@
+from apps.core.errors import ConflictError, InvalidRequestError, NotFoundError
+
+
+class AgentNotFoundError(NotFoundError):
+    """There is no such agent, or it is not yours."""
+
+    code = "agent_not_found"
+
+
+class ConversationNotFoundError(NotFoundError):
+    """There is no such conversation, or it is not yours."""
+
+    code = "conversation_not_found"
+
+
+class RunNotFoundError(NotFoundError):
+    """There is no such run, or it is not yours."""
+
+    code = "run_not_found"
+
+
+class SlugTakenError(ConflictError):
+    """The slug is in use."""
+
+    code = "slug_taken"
+
+
+class PreferenceConflictError(InvalidRequestError):
+    """A header and the body ask for different things."""
+
+    code = "preference_conflict"
+
+
+class ContextTooLongError(InvalidRequestError):
+    """The question does not fit into the model's window."""
+
+    code = "context_too_long"

@@ -1,0 +1,151 @@
+"""Agents, the conversations with them, and the runs that answer."""
+
+from typing import Any, ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from apps.agents.types import Author, RunStatus
+from apps.core.ids import new_id
+from apps.core.work import WorkItem
+
+DEFAULT_PROMPT = (
+    "You answer questions from the passages you are given. Say what they say, cite each statement with the number of "
+    "its passage in square brackets, and say so plainly when they do not answer the question."
+)
+
+
+def reference(to: Any, **options: Any) -> models.ForeignKey[Any, Any]:
+    """A foreign key whose constraint, with the tenant in it and a cascade, is written in SQL by the migration."""
+    return models.ForeignKey(to, on_delete=models.DO_NOTHING, db_constraint=False, **options)
+
+
+class Agent(models.Model):
+    """A configured assistant. What it says and how stands in its versions; the latest one answers."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant_id = models.UUIDField(editable=False)
+    slug = models.SlugField(max_length=63)
+    name = models.CharField(max_length=200)
+    version = models.PositiveIntegerField(default=1, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["tenant_id", "slug"], name="one_agent_per_slug")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class AgentVersion(models.Model):
+    """An agent as it was configured at one time. Never changed: a run names the version it was asked of."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant_id = models.UUIDField(editable=False)
+    agent = reference(Agent, related_name="versions", db_index=False)
+    number = models.PositiveIntegerField()
+    prompt = models.TextField(default=DEFAULT_PROMPT)
+    #: Only what the agent sets itself, by dotted name: ``{"llm_config.model": …}``.
+    settings = models.JSONField(default=dict, blank=True)
+    collections = ArrayField(models.UUIDField(), default=list, blank=True)
+    fallback_models = ArrayField(models.CharField(max_length=200), default=list, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["agent", "number"], name="one_version_per_number")]
+
+    def __str__(self) -> str:
+        return f"version {self.number} of {self.agent_id}"
+
+
+class Conversation(models.Model):
+    """Messages that belong together. It is the consumer's: the owner of a shared agent does not see it."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant_id = models.UUIDField(editable=False)
+    agent_id = models.UUIDField()
+    title = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        # Serves the list of a tenant's conversations, newest first.
+        indexes = [models.Index(fields=["tenant_id", "-id"], name="conversation_of_tenant")]
+
+    def __str__(self) -> str:
+        return self.title or str(self.id)
+
+
+class Run(WorkItem):
+    """One question to an agent, on its way to an answer."""
+
+    task_name = "query.answer"
+    unfinished: ClassVar[frozenset[str]] = frozenset({RunStatus.QUEUED, RunStatus.RETRIEVING, RunStatus.GENERATING})
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant_id = models.UUIDField(editable=False)
+    owner_tenant_id = models.UUIDField(editable=False)
+    payer_tenant_id = models.UUIDField(editable=False)
+    agent_id = models.UUIDField()
+    agent_version = models.PositiveIntegerField()
+    conversation = reference(Conversation, related_name="runs")
+    session_id = models.CharField(max_length=128)
+    status = models.CharField(max_length=16, choices=RunStatus.choices, default=RunStatus.QUEUED)
+    question = models.TextField()
+    #: What was found, written before the first hold: a repeated delivery puts the same question to the model.
+    passages = models.JSONField(null=True)
+    answer = models.TextField(blank=True, default="")
+    citations = models.JSONField(default=list)
+    usage = models.JSONField(default=dict)
+    error_code = models.CharField(max_length=64, blank=True, default="")
+    error_detail = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    started_at = models.DateTimeField(null=True)
+    retrieved_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.CheckConstraint(condition=Q(status__in=RunStatus.values), name="run_status")]
+        indexes = [
+            # Serves the list of a tenant's runs, newest first.
+            models.Index(fields=["tenant_id", "-id"], name="run_of_tenant"),
+            # Serves the sweeper.
+            models.Index(
+                fields=["available_at"],
+                name="run_unfinished",
+                condition=Q(status__in=["queued", "retrieving", "generating"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.question[:80]
+
+
+class Message(models.Model):
+    """What was said in a conversation. A run's question and answer are one message each, however often it is driven."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant_id = models.UUIDField(editable=False)
+    conversation = reference(Conversation, related_name="messages", db_index=False)
+    run = reference(Run, related_name="messages", db_index=False)
+    author = models.CharField(max_length=16, choices=Author.choices)
+    content = models.TextField()
+    citations = models.JSONField(default=list)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["run", "author"], name="one_message_per_author_and_run")]
+        indexes = [
+            # Serves a conversation's history.
+            models.Index(fields=["conversation", "-id"], name="message_of_conversation")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.author}: {self.content[:60]}"

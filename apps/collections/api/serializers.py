@@ -1,0 +1,169 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.collections.models import Chunk, Collection, Document, EmbeddingSpace
+from apps.collections.types import DocumentStatus
+from apps.core.api.fields import MetadataField
+
+MAX_QUESTION_CHARACTERS = 20_000
+MAX_NAME_CHARACTERS = 255
+
+
+class EmbeddingSerializer(serializers.Serializer[Any]):
+    provider = serializers.CharField(max_length=64, required=False)
+    model = serializers.CharField(max_length=128, required=False)
+    dimensions = serializers.IntegerField(min_value=8, max_value=4000, required=False)
+
+
+class CollectionRequestSerializer(serializers.Serializer[Any]):
+    """A new collection; what is left out comes from the tenant's tier, then from the deployment."""
+
+    slug = serializers.SlugField(max_length=63)
+    name = serializers.CharField(max_length=200)
+    language = serializers.CharField(max_length=32, default="english")
+    embedding = EmbeddingSerializer(required=False)
+    chunk_size = serializers.IntegerField(min_value=64, max_value=4096, required=False)
+    chunk_overlap = serializers.IntegerField(min_value=0, max_value=2048, required=False)
+
+
+class CollectionChangeSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=200)
+
+
+class CollectionSerializer(serializers.Serializer[Any]):
+    """A collection as the API shows it."""
+
+    id = serializers.UUIDField()
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    language = serializers.CharField()
+    embedding = EmbeddingSerializer()
+    chunk_size = serializers.IntegerField()
+    chunk_overlap = serializers.IntegerField()
+    documents = serializers.IntegerField()
+    chunks = serializers.IntegerField()
+    status = serializers.ChoiceField(choices=["empty", "working", "ready"])
+    created_at = serializers.DateTimeField()
+
+
+class DocumentTextSerializer(serializers.Serializer[Any]):
+    """A document given as text."""
+
+    name = serializers.CharField(max_length=MAX_NAME_CHARACTERS)
+    text = serializers.CharField(trim_whitespace=False, allow_blank=True)
+    metadata = MetadataField(default=dict)
+
+
+class DocumentFileSerializer(serializers.Serializer[Any]):
+    """A document given as a file (multipart)."""
+
+    file = serializers.FileField(allow_empty_file=True, max_length=MAX_NAME_CHARACTERS)
+    name = serializers.CharField(max_length=MAX_NAME_CHARACTERS, required=False)
+    metadata = MetadataField(default=dict)
+
+
+class ErrorSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class DocumentSerializer(serializers.ModelSerializer[Document]):
+    collection_id = serializers.UUIDField()
+    chunks = serializers.IntegerField(source="chunk_count")
+    tokens = serializers.IntegerField(source="token_count")
+    pages = serializers.IntegerField(source="page_count", allow_null=True)
+    progress = serializers.FloatField(min_value=0, max_value=1)
+    error = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Document
+        fields = [
+            "id",
+            "collection_id",
+            "name",
+            "content_type",
+            "size_bytes",
+            "content_hash",
+            "status",
+            "progress",
+            "error",
+            "chunks",
+            "tokens",
+            "pages",
+            "metadata",
+            "task_id",
+            "created_at",
+        ]
+
+    def get_error(self, document: Document) -> dict[str, str] | None:
+        """What went wrong, with a stable code; null unless it failed."""
+        if document.status != DocumentStatus.FAILED:
+            return None
+        return {"code": document.error_code, "detail": document.error_detail}
+
+
+class ChunkSerializer(serializers.ModelSerializer[Chunk]):
+    class Meta:
+        model = Chunk
+        fields = ["id", "ordinal", "text", "page", "heading", "tokens"]
+
+
+class SearchRequestSerializer(serializers.Serializer[Any]):
+    query = serializers.CharField(max_length=MAX_QUESTION_CHARACTERS)
+    limit = serializers.IntegerField(min_value=1, max_value=50, required=False)
+    similarity_threshold = serializers.FloatField(min_value=0, max_value=1, required=False)
+    mode = serializers.ChoiceField(choices=["hybrid", "vector", "lexical"], default="hybrid")
+
+
+class HitSerializer(serializers.Serializer[Any]):
+    chunk_id = serializers.UUIDField()
+    document_id = serializers.UUIDField()
+    document_name = serializers.CharField()
+    text = serializers.CharField()
+    page = serializers.IntegerField(allow_null=True)
+    heading = serializers.CharField()
+    score = serializers.FloatField()
+    vector_score = serializers.FloatField(allow_null=True)
+    lexical_score = serializers.FloatField(allow_null=True)
+
+
+class SearchUsageSerializer(serializers.Serializer[Any]):
+    embedding_tokens = serializers.IntegerField()
+    token_source = serializers.CharField()
+
+
+class SearchResultSerializer(serializers.Serializer[Any]):
+    results = HitSerializer(many=True)
+    usage = SearchUsageSerializer()
+
+
+def present_collection(collection: Collection, space: EmbeddingSpace, counts: dict[str, int]) -> dict[str, Any]:
+    """A collection in the shape of the API. ``counts``: documents by status."""
+    documents = sum(counts.values())
+    finished = counts.get(DocumentStatus.READY, 0) + counts.get(DocumentStatus.FAILED, 0)
+    status = "empty" if not documents else "ready" if finished == documents else "working"
+    return dict(
+        CollectionSerializer(
+            {
+                "id": collection.pk,
+                "slug": collection.slug,
+                "name": collection.name,
+                "language": collection.language,
+                "embedding": {"provider": space.provider, "model": space.model, "dimensions": space.dimensions},
+                "chunk_size": space.chunk_size,
+                "chunk_overlap": space.chunk_overlap,
+                "documents": documents,
+                "chunks": space.chunks,
+                "status": status,
+                "created_at": collection.created_at,
+            }
+        ).data
+    )
+
+
+def settings_of(wanted: dict[str, Any]) -> dict[str, Any]:
+    """A collection request's settings by their dotted names."""
+    embedding = {f"embedding_config.{name}": value for name, value in wanted.pop("embedding", {}).items()}
+    names = ("chunk_size", "chunk_overlap")
+    return embedding | {f"processing_config.{name}": wanted.pop(name) for name in names if name in wanted}

@@ -1,0 +1,201 @@
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.collections import documents, retrieval, services
+from apps.collections.api.serializers import (
+    ChunkSerializer,
+    CollectionChangeSerializer,
+    CollectionRequestSerializer,
+    CollectionSerializer,
+    DocumentFileSerializer,
+    DocumentSerializer,
+    DocumentTextSerializer,
+    HitSerializer,
+    SearchRequestSerializer,
+    SearchResultSerializer,
+    present_collection,
+    settings_of,
+)
+from apps.collections.documents import Upload
+from apps.collections.models import Chunk, Collection, Document
+from apps.core import configuration
+from apps.core.api import idempotency
+from apps.core.configuration import Level
+from apps.gateway.types import Charge, OperationKind, TokenType
+from apps.tenants import entry
+from apps.tenants.api.base import TenantViewSet, in_unit_of_work
+from apps.tenants.types import Scope
+
+
+class CollectionViewSet(TenantViewSet):
+    """Collections of documents."""
+
+    scope = Scope.MANAGE
+    queryset = Collection.objects.all()
+    serializer_class = CollectionSerializer
+
+    @in_unit_of_work
+    def list(self, request: Request) -> Response:
+        return self.page(self.get_queryset(), self._present)
+
+    @extend_schema(request=CollectionRequestSerializer, responses={201: CollectionSerializer})
+    def create(self, request: Request) -> Response:
+        wanted = self.accepted(CollectionRequestSerializer)
+        return self.once(lambda: self._create(wanted))
+
+    @in_unit_of_work
+    def retrieve(self, request: Request, pk: UUID) -> Response:
+        return Response(self._present([services.get_collection(self.ctx, pk)])[0])
+
+    @extend_schema(request=CollectionChangeSerializer, responses=CollectionSerializer)
+    @in_unit_of_work
+    def partial_update(self, request: Request, pk: UUID) -> Response:
+        collection = services.rename_collection(self.ctx, pk, **self.accepted(CollectionChangeSerializer))
+        return Response(self._present([collection])[0])
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        """Delete the collection with all its documents. What it cost stays in the ledger."""
+        services.delete_collection(self.ctx, pk)
+        return Response(status=204)
+
+    @extend_schema(request=SearchRequestSerializer, responses=SearchResultSerializer)
+    @action(detail=True, methods=["post"], scope=Scope.CHAT)
+    def search(self, request: Request, pk: UUID) -> Response:
+        """Search by meaning and words. Embedding the question is booked as ``vector_search``."""
+        wanted = self.accepted(SearchRequestSerializer)
+        return idempotency.announced(self.ctx, request, lambda arrived: self._search(pk, wanted, arrived))
+
+    def _create(self, wanted: dict[str, Any]) -> Response:
+        who = entry.principal(self.request)
+        settings = settings_of(wanted)
+        collection = services.create_collection(self.ctx, settings=settings, tier_defaults=who.tier_defaults, **wanted)
+        collection.refresh_from_db()
+        return Response(self._present([collection])[0], status=201)
+
+    def _search(self, pk: UUID, wanted: dict[str, Any], arrived: datetime) -> Response:
+        ctx = self.ctx.model_copy(update={"created_at": arrived, "context_type": "search"})
+        settings = self._search_settings(wanted)
+        found = retrieval.retrieve(
+            ctx,
+            wanted["query"],
+            collections=[pk],
+            limit=settings["max_results"],
+            similarity_threshold=settings["similarity_threshold"],
+            mode=wanted["mode"],
+            charge=Charge(
+                operation=OperationKind.VECTOR_SEARCH,
+                token_type=TokenType.EMBEDDING,
+                payload={"query": wanted["query"], "collection": pk},
+                collection_id=pk,
+                metadata={"query_type": wanted["mode"], "characters": len(wanted["query"])},
+            ),
+        )
+        usage = {"embedding_tokens": found.counts.total_tokens, "token_source": found.counts.source}
+        return Response({"results": HitSerializer(found.hits, many=True).data, "usage": usage})
+
+    def _search_settings(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        names = {"limit": "rag_config.max_results", "similarity_threshold": "rag_config.similarity_threshold"}
+        requested = {setting: wanted[name] for name, setting in names.items() if name in wanted}
+        tier = configuration.check(entry.principal(self.request).tier_defaults, level=Level.TIER)
+        return configuration.resolve({Level.REQUEST: requested, Level.TIER: tier}).section("rag_config")
+
+    def _present(self, rows: Sequence[Collection]) -> Sequence[dict[str, Any]]:
+        """The collections with their live spaces and document counts, in two queries however many they are."""
+        if not rows:
+            return []
+        ids = [row.pk for row in rows]
+        spaces = {space.collection_id: space for space in services.live_spaces(self.ctx, ids)}
+        counts: dict[UUID, dict[str, int]] = defaultdict(dict)
+        grouped = Document.objects.filter(collection__in=ids).order_by().values("collection_id", "status")
+        for group in grouped.annotate(number=Count("id")):
+            counts[group["collection_id"]][group["status"]] = group["number"]
+        return [present_collection(row, spaces[row.pk], counts[row.pk]) for row in rows]
+
+
+class CollectionDocumentViewSet(TenantViewSet):
+    """The documents of a collection."""
+
+    scope = Scope.MANAGE
+    queryset = Document.objects.all()
+    serializer_class = DocumentSerializer
+
+    @in_unit_of_work
+    def list(self, request: Request, collection_id: UUID) -> Response:
+        services.get_collection(self.ctx, collection_id)
+        rows = self.get_queryset().filter(collection=collection_id).defer("signed_context")
+        return self.page(rows, lambda found: DocumentSerializer(found, many=True).data)
+
+    @extend_schema(
+        request={"multipart/form-data": DocumentFileSerializer, "application/json": DocumentTextSerializer},
+        responses={200: DocumentSerializer, 202: DocumentSerializer},
+    )
+    def create(self, request: Request, collection_id: UUID) -> Response:
+        """Upload a file or a text. 202: its ingestion has begun; 200: the collection had the same content already."""
+        upload = self._upload()
+        return self.once(lambda: self._add(collection_id, upload))
+
+    def _upload(self) -> Upload:
+        if "file" in self.request.FILES:
+            form = self.accepted(DocumentFileSerializer)
+            file = form["file"]
+            return Upload(
+                name=form.get("name") or file.name,
+                data=file.read(),
+                content_type=file.content_type or "",
+                metadata=form["metadata"],
+            )
+        text = self.accepted(DocumentTextSerializer)
+        return Upload(
+            name=text["name"], data=text["text"].encode(), content_type="text/markdown", metadata=text["metadata"]
+        )
+
+    def _add(self, collection_id: UUID, upload: Upload) -> Response:
+        limit = entry.principal(self.request).limits.max_upload_bytes
+        added = documents.add_document(self.ctx, collection_id, upload, max_bytes=limit)
+        return Response(DocumentSerializer(added.document).data, status=202 if added.created else 200)
+
+
+class DocumentViewSet(TenantViewSet):
+    """A document, wherever it is."""
+
+    scope = Scope.MANAGE
+    queryset = Document.objects.all()
+    serializer_class = DocumentSerializer
+
+    @in_unit_of_work
+    def retrieve(self, request: Request, pk: UUID) -> Response:
+        return Response(DocumentSerializer(documents.get_document(self.ctx, pk)).data)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        """Delete the document with its chunks and vectors. What it cost stays in the ledger."""
+        documents.delete_document(self.ctx, pk)
+        return Response(status=204)
+
+    @extend_schema(responses=ChunkSerializer(many=True))
+    @action(detail=True, ordering="id")
+    @in_unit_of_work
+    def chunks(self, request: Request, pk: UUID) -> Response:
+        """The pieces that are searched and cited, as they lie in the document."""
+        documents.get_document(self.ctx, pk)
+        rows = Chunk.objects.filter(document=pk)
+        return self.page(rows, lambda found: ChunkSerializer(found, many=True).data)
+
+    @extend_schema(request=None, responses={202: DocumentSerializer})
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: UUID) -> Response:
+        """Try a failed document again; what was embedded is not paid for twice."""
+        return self.once(lambda: Response(DocumentSerializer(self._retry(pk)).data, status=202))
+
+    def _retry(self, pk: UUID) -> Document:
+        return documents.retry_document(self.ctx, pk)

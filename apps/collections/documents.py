@@ -1,0 +1,178 @@
+"""Documents enter, are tried again, and leave."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import connection, transaction
+
+from apps.collections import services
+from apps.collections.errors import DocumentNotFoundError, EmptyDocumentError, NotRetriableError
+from apps.collections.models import Document, EmbeddingBatch, EmbeddingSpace
+from apps.collections.types import BatchStatus, DocumentStatus
+from apps.core import clock
+from apps.core.context import ExecutionContext
+from apps.core.db import unit_of_work
+from apps.core.errors import TooLargeError
+from apps.core.ids import new_id
+
+#: How long work on a document may take before its calls count as late; it is renewed with every delivery.
+INGESTION_SECONDS = 900
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """What a client handed in."""
+
+    name: str
+    data: bytes
+    content_type: str = ""
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """``created`` is False when the collection had the same content already."""
+
+    document: Document
+    created: bool
+
+
+def add_document(ctx: ExecutionContext, collection_id: UUID, upload: Upload, *, max_bytes: int) -> Added:
+    """Take in a document; its work begins when the transaction commits.
+
+    The same content is in a collection once: uploading it again returns the document that is there, and tries it again
+    if it had failed.
+    """
+    _check_size(upload, max_bytes)
+    content_hash = hashlib.sha256(upload.data).hexdigest()
+    with unit_of_work(ctx):
+        [space] = services.live_spaces(ctx, [collection_id])
+        known = Document.objects.filter(collection_id=collection_id, content_hash=content_hash).first()
+        if known is None:
+            document = _insert(ctx, space, upload, content_hash)
+            if document is not None:
+                return Added(document=document, created=True)
+            # Somebody uploaded the same bytes at the same time and committed first: theirs is the document.
+            known = Document.objects.get(collection_id=collection_id, content_hash=content_hash)
+        if known.status == DocumentStatus.FAILED:
+            known = retry_document(ctx, known.pk)
+        return Added(document=known, created=False)
+
+
+def retry_document(ctx: ExecutionContext, document_id: UUID) -> Document:
+    """Try a failed document again. Batches that were embedded stay paid for and are not embedded again."""
+    with unit_of_work(ctx):
+        # In the order in which embedding takes them: batches, then the document.
+        batches = list(EmbeddingBatch.objects.filter(document=document_id).order_by("id").select_for_update())
+        document = get_document(ctx, document_id, lock=True)
+        if document.status != DocumentStatus.FAILED:
+            raise NotRetriableError(f"The document is {document.status}.")
+        document.signed_context = _ingestion_context(ctx, document.space).sign()
+        document.error_code = document.error_detail = ""
+        document.finished_at = None
+        if batches:
+            _restart_batches(document, batches)
+        else:
+            document.status = DocumentStatus.PENDING
+            _restart(document)
+        document.save()
+    return document
+
+
+def delete_document(ctx: ExecutionContext, document_id: UUID) -> None:
+    """Delete a document with its chunks, vectors and file. What it cost stays in the ledger."""
+    with unit_of_work(ctx):
+        document = get_document(ctx, document_id, lock=True)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT nooble_unindex_document(%s, %s)", [document.space_id, document.pk])
+        key = document.storage_key
+        document.delete()
+        transaction.on_commit(lambda: services.delete_files([key]))
+
+
+def get_document(ctx: ExecutionContext, document_id: UUID, *, lock: bool = False) -> Document:
+    """The document, if the context's owner has it. The caller is in the context's unit of work."""
+    rows = Document.objects.select_related("space").filter(pk=document_id, tenant_id=ctx.owner_tenant_id)
+    document = (rows.select_for_update(no_key=True, of=("self",)) if lock else rows).first()
+    if document is None:
+        raise DocumentNotFoundError(f"There is no document {document_id}, or it is not yours.")
+    return document
+
+
+def content(document: Document) -> bytes:
+    """The bytes that were uploaded."""
+    with default_storage.open(document.storage_key) as file:
+        return bytes(file.read())
+
+
+def _check_size(upload: Upload, max_bytes: int) -> None:
+    if not upload.data.strip():
+        raise EmptyDocumentError("The file is empty.")
+    if len(upload.data) > max_bytes:
+        raise TooLargeError(
+            f"The document has {len(upload.data):,} bytes; your plan allows {max_bytes:,}. Split it.",
+            limit_bytes=max_bytes,
+        )
+
+
+def _insert(ctx: ExecutionContext, space: EmbeddingSpace, upload: Upload, content_hash: str) -> Document | None:
+    """The new document, or None when the same content came in meanwhile."""
+    document = Document(
+        id=new_id(),
+        tenant_id=ctx.tenant_id,
+        collection_id=space.collection_id,
+        space=space,
+        name=upload.name,
+        content_type=upload.content_type[:128],
+        size_bytes=len(upload.data),
+        content_hash=content_hash,
+        metadata=upload.metadata or {},
+        signed_context=_ingestion_context(ctx, space).sign(),
+    )
+    document.storage_key = f"documents/{ctx.tenant_id}/{document.id}"
+    inserted = Document.objects.bulk_create([document], ignore_conflicts=True)
+    row = Document.objects.filter(pk=inserted[0].pk).first()
+    if row is None:
+        return None
+    # After the insert, which may lose; a crash before the commit leaves a file nobody names, never a row without one.
+    default_storage.save(row.storage_key, ContentFile(upload.data))
+    row.publish()
+    return row
+
+
+def _ingestion_context(ctx: ExecutionContext, space: EmbeddingSpace) -> ExecutionContext:
+    return ctx.model_copy(
+        update={
+            "context_id": new_id(),
+            "context_type": "ingestion",
+            # The moment idempotency keys are made of: trying again is new work under new keys.
+            "created_at": clock.now(),
+            "deadline": clock.now() + timedelta(seconds=INGESTION_SECONDS),
+            "embedding_config": services.embedding_config(space),
+            "collection_config": services.collection_config(space),
+        }
+    )
+
+
+def _restart(item: Document | EmbeddingBatch) -> None:
+    item.deliveries, item.publications = 0, 1
+    item.lease_expires_at = None
+    item.available_at = item.published_at = clock.now()
+    item.publish()
+
+
+def _restart_batches(document: Document, batches: Sequence[EmbeddingBatch]) -> None:
+    document.status = DocumentStatus.EMBEDDING
+    unfinished = [batch for batch in batches if batch.status != BatchStatus.DONE]
+    document.batches_done = len(batches) - len(unfinished)
+    for batch in unfinished:
+        batch.status = BatchStatus.PENDING
+        batch.signed_context = document.signed_context
+        _restart(batch)
+        batch.save()

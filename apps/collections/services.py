@@ -1,0 +1,139 @@
+"""What can be done with collections."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.core.files.storage import default_storage
+from django.db import IntegrityError, transaction
+
+from apps.collections.errors import CollectionNotFoundError, LanguageUnknownError, SlugTakenError
+from apps.collections.models import Collection, Document, EmbeddingSpace
+from apps.collections.types import SpaceState
+from apps.core import configuration
+from apps.core.configuration import Level
+from apps.core.context import CollectionConfig, EmbeddingConfig, ExecutionContext
+from apps.core.db import unit_of_work
+from apps.core.ids import new_id
+from apps.providers import catalog
+from apps.providers.errors import UnsupportedDimensionsError, UnsupportedOperationError
+
+#: PostgreSQL's built-in text search configurations; ``simple`` leaves words as they are.
+LANGUAGES = frozenset(
+    (
+        *("arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "estonian", "finnish", "french"),
+        *("german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali"),
+        *("norwegian", "portuguese", "romanian", "russian", "serbian", "simple", "spanish", "swedish", "tamil"),
+        *("turkish", "yiddish"),
+    )
+)
+
+
+def create_collection(
+    ctx: ExecutionContext,
+    *,
+    slug: str,
+    name: str,
+    language: str = "english",
+    settings: Mapping[str, Any],
+    tier_defaults: Mapping[str, Any],
+) -> Collection:
+    """A new, empty collection with its live space. ``settings`` are the request's, by dotted name."""
+    if language not in LANGUAGES:
+        raise LanguageUnknownError(f"Use one of: {', '.join(sorted(LANGUAGES))}.")
+    resolved = configuration.resolve(
+        {
+            Level.REQUEST: configuration.check(settings, level=Level.REQUEST),
+            Level.TIER: configuration.check(tier_defaults, level=Level.TIER),
+        }
+    )
+    embedding, processing = resolved.section("embedding_config"), resolved.section("processing_config")
+    _check_embedding(**embedding)
+    overlap = min(processing["chunk_overlap"], processing["chunk_size"] // 2)
+    with unit_of_work(ctx):
+        collection = _insert(ctx, slug=slug, name=name, language=language)
+        EmbeddingSpace.objects.create(
+            tenant_id=ctx.tenant_id,
+            collection=collection,
+            chunk_size=processing["chunk_size"],
+            chunk_overlap=overlap,
+            text_search_config=language,
+            state=SpaceState.LIVE,
+            **embedding,
+        )
+    return collection
+
+
+def rename_collection(ctx: ExecutionContext, collection_id: UUID, *, name: str) -> Collection:
+    with unit_of_work(ctx):
+        collection = get_collection(ctx, collection_id)
+        collection.name = name
+        collection.save(update_fields=["name"])
+    return collection
+
+
+def delete_collection(ctx: ExecutionContext, collection_id: UUID) -> None:
+    """Delete the collection with all its documents, vectors and files. What it cost stays in the ledger."""
+    with unit_of_work(ctx):
+        collection = get_collection(ctx, collection_id)
+        keys = list(Document.objects.filter(collection=collection).values_list("storage_key", flat=True))
+        collection.delete()
+        transaction.on_commit(lambda: delete_files(keys))
+
+
+def get_collection(ctx: ExecutionContext, collection_id: UUID) -> Collection:
+    """The collection, if the context's owner has it. The caller is in the context's unit of work."""
+    collection = Collection.objects.filter(pk=collection_id, tenant_id=ctx.owner_tenant_id).first()
+    if collection is None:
+        raise CollectionNotFoundError(f"There is no collection {collection_id}, or it is not yours.")
+    return collection
+
+
+def live_spaces(ctx: ExecutionContext, collection_ids: list[UUID]) -> list[EmbeddingSpace]:
+    """The live space of each collection, in the given order. The caller is in the context's unit of work."""
+    rows = EmbeddingSpace.objects.filter(
+        collection__in=collection_ids, tenant_id=ctx.owner_tenant_id, state=SpaceState.LIVE
+    )
+    spaces = {space.collection_id: space for space in rows}
+    missing = [str(collection_id) for collection_id in collection_ids if collection_id not in spaces]
+    if missing:
+        raise CollectionNotFoundError(f"There is no collection {missing[0]}, or it is not yours.")
+    return [spaces[collection_id] for collection_id in dict.fromkeys(collection_ids)]
+
+
+def embedding_config(space: EmbeddingSpace) -> EmbeddingConfig:
+    """How everything that is compared with this space's vectors is embedded."""
+    return EmbeddingConfig(provider=space.provider, model=space.model, dimensions=space.dimensions)
+
+
+def collection_config(space: EmbeddingSpace) -> CollectionConfig:
+    return CollectionConfig(
+        collection_id=space.collection_id,
+        space_id=space.pk,
+        created_with_model=space.model,
+        expected_dimensions=space.dimensions,
+    )
+
+
+def delete_files(keys: list[str]) -> None:
+    for key in keys:
+        default_storage.delete(key)
+
+
+def _check_embedding(provider: str, model: str, dimensions: int) -> None:
+    """Refuse a space that could never be filled; of a model that nobody knows, nothing is known to be wrong."""
+    if "embed" not in catalog.provider(provider).does:
+        raise UnsupportedOperationError(f"{provider} makes no embeddings. Choose another embedding provider.")
+    facts = catalog.model(provider, model)
+    if facts.dimensions is None or dimensions == facts.dimensions:
+        return
+    if dimensions > facts.dimensions or not facts.matryoshka:
+        raise UnsupportedDimensionsError(f"{model} makes vectors of {facts.dimensions} dimensions, not {dimensions}.")
+
+
+def _insert(ctx: ExecutionContext, **fields: Any) -> Collection:
+    try:
+        with transaction.atomic():
+            return Collection.objects.create(id=new_id(), tenant_id=ctx.tenant_id, **fields)
+    except IntegrityError as error:
+        raise SlugTakenError(f"You have a collection “{fields['slug']}” already. Choose another slug.") from error

@@ -1,0 +1,29 @@
+"""Fields that several rooms take in."""
+
+import json
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+MAX_METADATA_BYTES = 16 * 1024
+
+
+@extend_schema_field(OpenApiTypes.OBJECT)
+class MetadataField(serializers.JSONField):
+    """A JSON object of the client's own: at most 16 KiB, without what PostgreSQL's jsonb cannot hold (NUL, NaN)."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        value = super().to_internal_value(data)
+        if not isinstance(value, dict):
+            raise serializers.ValidationError("It must be an object.", code="not_an_object")
+        try:
+            text = json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            raise serializers.ValidationError("NaN and Infinity are not JSON.", code="not_json") from error
+        if "\\u0000" in text:
+            raise serializers.ValidationError("Null characters are not allowed.", code="null_characters_not_allowed")
+        if len(text) > MAX_METADATA_BYTES:
+            raise serializers.ValidationError(f"At most {MAX_METADATA_BYTES} bytes.", code="too_large")
+        return value

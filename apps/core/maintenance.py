@@ -1,0 +1,42 @@
+"""What has to be done now and then in every tenant: republish work, forget what is kept for a time only."""
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from django.db import IntegrityError, transaction
+
+from apps.core import clock, work
+from apps.core.api import idempotency
+from apps.core.db import operator_scope
+from apps.core.models import PeriodicSlot
+from apps.core.work import WorkItem
+
+SLOTS_KEPT = timedelta(days=2)
+
+
+def republish(models: Iterable[type[WorkItem]]) -> int:
+    """Publish the rows of the work list that are due and that nobody works on; returns how many."""
+    count = 0
+    for model in models:
+        with operator_scope("sweeper", level=logging.DEBUG):
+            count += work.republish(model)
+    return count
+
+
+def purge() -> int:
+    """Delete remembered responses and periodic slots that are past their time; returns how many responses."""
+    with operator_scope("purge", level=logging.DEBUG):
+        PeriodicSlot.objects.filter(starts_at__lt=clock.now() - SLOTS_KEPT).delete()
+        return idempotency.forget_old()
+
+
+def claim_slot(name: str, *, seconds: int) -> bool:
+    """Take the present period of a periodic task; False when another beat's task has it. Two beats do it once."""
+    present = int(clock.now().timestamp()) // seconds * seconds
+    try:
+        with transaction.atomic():
+            PeriodicSlot.objects.create(name=name, starts_at=datetime.fromtimestamp(present, UTC))
+    except IntegrityError:
+        return False
+    return True

@@ -1,0 +1,74 @@
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.tenants import members, services
+from apps.tenants.api.base import TenantViewSet, in_unit_of_work
+from apps.tenants.api.serializers import (
+    ApiKeyRequestSerializer,
+    ApiKeySerializer,
+    IssuedApiKeySerializer,
+    MemberRequestSerializer,
+    MemberSerializer,
+)
+from apps.tenants.models import ApiKey, Member
+from apps.tenants.types import Scope
+
+
+class ApiKeyViewSet(TenantViewSet):
+    """The tenant's API keys."""
+
+    scope = Scope.MANAGE
+    queryset = ApiKey.objects.all()
+    serializer_class = ApiKeySerializer
+
+    @in_unit_of_work
+    def list(self, request: Request) -> Response:
+        return self.page(self.get_queryset(), lambda rows: ApiKeySerializer(rows, many=True).data)
+
+    @extend_schema(request=ApiKeyRequestSerializer, responses={201: IssuedApiKeySerializer})
+    def create(self, request: Request) -> Response:
+        """Create a key. The answer is the only place where it is ever shown."""
+        wanted = self.accepted(ApiKeyRequestSerializer)
+        return self.once(lambda: self._issue(wanted), secrets=("key",))
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        """Revoke a key. It stays in the list, and opens nothing any more."""
+        services.revoke_key(self.ctx, pk)
+        return Response(status=204)
+
+    def _issue(self, wanted: dict[str, Any]) -> Response:
+        row, key = services.issue_key(self.ctx, **wanted)
+        row.refresh_from_db()
+        return Response({**ApiKeySerializer(row).data, "key": key}, status=201)
+
+
+class MemberViewSet(TenantViewSet):
+    """The people of the tenant."""
+
+    scope = Scope.MANAGE
+    queryset = Member.objects.select_related("user")
+    serializer_class = MemberSerializer
+
+    @in_unit_of_work
+    def list(self, request: Request) -> Response:
+        return self.page(self.get_queryset(), lambda rows: MemberSerializer(rows, many=True).data)
+
+    @extend_schema(request=MemberRequestSerializer, responses={201: MemberSerializer})
+    def create(self, request: Request) -> Response:
+        wanted = self.accepted(MemberRequestSerializer)
+        return self.once(lambda: self._add(wanted))
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        members.remove_member(self.ctx, pk)
+        return Response(status=204)
+
+    def _add(self, wanted: dict[str, Any]) -> Response:
+        member = members.add_member(self.ctx, **wanted)
+        member.refresh_from_db()
+        return Response(MemberSerializer(member).data, status=201)

@@ -1,0 +1,23 @@
+"""Every address of nooble, by room."""
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from nooble import health
+
+urlpatterns = [
+    path("health", health.alive, name="health"),
+    path("health/ready", health.ready, name="ready"),
+    path("api/v1/", include("apps.tenants.api.urls")),
+    path("api/v1/", include("apps.collections.api.urls")),
+    path("api/v1/", include("apps.agents.api.urls")),
+    path("api/v1/", include("apps.ledger.api.urls")),
+    path("api/schema", SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[]), name="schema"),
+    path(
+        "api/docs",
+        SpectacularSwaggerView.as_view(url_name="schema", permission_classes=[], authentication_classes=[]),
+        name="docs",
+    ),
+    path("admin/", admin.site.urls),
+]

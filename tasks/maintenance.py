@@ -1,0 +1,23 @@
+"""Periodic work. No tenant asked for it, so it carries no context and opens the operator's scope itself."""
+
+from celery import shared_task
+
+from apps.agents.models import Run
+from apps.collections.models import Document, EmbeddingBatch
+from apps.core import maintenance
+from apps.ledger import sweeping
+
+
+@shared_task(name="maintenance.sweep")
+def sweep() -> dict[str, int]:
+    """Wake up work that nobody is doing, and close what no living worker will."""
+    return {
+        "republished": maintenance.republish([Run, EmbeddingBatch, Document]),
+        "abandoned": sweeping.close_abandoned(),
+    }
+
+
+@shared_task(name="maintenance.purge")
+def purge() -> dict[str, int]:
+    """Delete what is kept for a time only."""
+    return {"responses": maintenance.purge()}

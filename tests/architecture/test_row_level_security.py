@@ -1,0 +1,195 @@
+"""No tenant, no rows: every table that belongs to a tenant is closed to every other, by the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.apps import apps
+from django.db import DatabaseError, connection, models, transaction
+
+from apps.core.db import fetch_all, operator_scope, unit_of_work
+from tests.personas import Persona
+
+#: What a row needs beside its defaults; columns that are not named get a value by their type.
+SPECIFIC: dict[str, Any] = {
+    "token_type": "llm",
+    "kind": "usage",
+    "token_source": "api",
+    "embedding": "[1,2,3]",
+    "terms": "{1:1}/268435456",
+    "scopes": "{chat}",
+    "collections": "{}",
+    "fallback_models": "{}",
+    "total_tokens": 0,
+}
+
+
+def _tenant_models() -> list[type[models.Model]]:
+    return [model for model in apps.get_models() if "tenant_id" in _columns(model) or model.__name__ == "Tenant"]
+
+
+def _columns(model: type[models.Model]) -> dict[str, models.Field[Any, Any]]:
+    return {field.column: field for field in model._meta.local_fields}
+
+
+TENANT_MODELS = [pytest.param(model, id=model._meta.label) for model in _tenant_models()]
+
+
+@pytest.mark.parametrize("model", TENANT_MODELS)
+def test_every_table_with_a_tenant_has_forced_policies(database: None, model: type[models.Model]) -> None:
+    table = model._meta.db_table
+    [row] = fetch_all("SELECT relrowsecurity, relforcerowsecurity FROM pg_class WHERE relname = %s", [table])
+    policies = fetch_all("SELECT policyname FROM pg_policies WHERE tablename = %s", [table])
+    assert row == {"relrowsecurity": True, "relforcerowsecurity": True}
+    assert {"tenant_read", "operator"} <= {policy["policyname"] for policy in policies}
+
+
+def test_every_table_with_a_tenant_column_is_a_model_that_is_tested(database: None) -> None:
+    found = fetch_all("SELECT table_name FROM information_schema.columns WHERE column_name = 'tenant_id'")
+    known = {model._meta.db_table for model in _tenant_models()}
+    assert {row["table_name"] for row in found} <= known
+
+
+def test_the_application_is_no_superuser_and_owns_no_table(database: None) -> None:
+    [role] = fetch_all(
+        "SELECT rolname, rolsuper, rolbypassrls, (SELECT count(*) FROM pg_tables WHERE tableowner = rolname) AS owns"
+        " FROM pg_roles WHERE rolname = current_user"
+    )
+    assert role == {"rolname": "nooble_app", "rolsuper": False, "rolbypassrls": False, "owns": 0}
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A row of the owner's in some table."""
+
+    table: str
+    key: str
+    value: Any
+
+    def where(self) -> tuple[str, list[Any]]:
+        return f"{self.table} WHERE {self.key} = %s", [self.value]
+
+
+@pytest.fixture
+def planted(request: pytest.FixtureRequest, owner: Persona) -> Iterator[Planted]:
+    """A row of the model, the owner's, with foreign keys switched off: what is tested is who sees it."""
+    model: type[models.Model] = request.param
+    values = _values(model, owner.tenant.pk)
+    table = model._meta.db_table
+    if model.__name__ == "Tenant":
+        yield Planted(table, "id", owner.tenant.pk)
+        return
+    with transaction.atomic("owner"), transaction.get_connection("owner").cursor() as cursor:
+        _insert_as_owner(cursor, table, values)
+    key = model._meta.pk.column
+    with operator_scope("test"):
+        [row] = fetch_all(f"SELECT {key} AS key FROM {table} WHERE tenant_id = %s LIMIT 1", [owner.tenant.pk])
+    yield Planted(table, key, row["key"])
+
+
+def _insert_as_owner(cursor: Any, table: str, values: dict[str, Any]) -> None:
+    """As the table's owner in the tenant's scope: triggers off, so that no other table needs a row first."""
+    tenant = str(values["tenant_id"])
+    cursor.execute(
+        "SELECT set_config('nooble.tenant_id', %s, true), set_config('nooble.owner_id', %s, true),"
+        " set_config('nooble.payer_id', %s, true)",
+        [tenant, tenant, tenant],
+    )
+    cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+    names = ", ".join(values)
+    constraints = _foreign_keys(cursor, table)
+    for name, definition in constraints:
+        cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+    cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join(['%s'] * len(values))})", list(values.values()))
+    for name, definition in constraints:
+        cursor.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")
+    cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
+
+
+def _foreign_keys(cursor: Any, table: str) -> list[tuple[str, str]]:
+    cursor.execute(
+        "SELECT quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE contype = 'f' AND conrelid = %s::regclass",
+        [table],
+    )
+    return [(name, definition.replace(" NOT VALID", "")) for name, definition in cursor.fetchall()]
+
+
+def _values(model: type[models.Model], tenant_id: UUID) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for column, field in _columns(model).items():
+        if column.endswith("tenant_id"):
+            values[column] = tenant_id
+        elif not isinstance(field, models.AutoField):
+            value = _value(column, field)
+            if value is not None:
+                values[column] = value
+    return values
+
+
+def _value(column: str, field: models.Field[Any, Any]) -> Any:
+    if column in SPECIFIC:
+        return SPECIFIC[column]
+    if field.null or field.has_db_default():
+        return None
+    kind = field.target_field if isinstance(field, models.ForeignKey) else field
+    if isinstance(kind, models.UUIDField):
+        return uuid4()
+    if isinstance(kind, models.JSONField):
+        return "{}"
+    if isinstance(kind, models.BooleanField):
+        return True
+    if isinstance(kind, models.DateTimeField | models.DateField):
+        return "2026-01-01"
+    if isinstance(kind, models.IntegerField | models.DecimalField):
+        return 0
+    return next((str(choice) for choice, _ in kind.choices or []), uuid4().hex[:12])
+
+
+@pytest.mark.parametrize("planted", TENANT_MODELS, indirect=True)
+def test_another_tenants_row_cannot_be_seen_changed_or_deleted(planted: Planted, stranger: Persona) -> None:
+    where, parameters = planted.where()
+    with unit_of_work(stranger.ctx):
+        assert fetch_all(f"SELECT 1 FROM {where}", parameters) == []
+    assert (
+        _rows_changed(
+            stranger, f"UPDATE {planted.table} SET {planted.key} = {planted.key} WHERE {planted.key} = %s", parameters
+        )
+        == 0
+    )
+    assert _rows_changed(stranger, f"DELETE FROM {where}", parameters) == 0
+    with operator_scope("test"):
+        assert len(fetch_all(f"SELECT 1 FROM {where}", parameters)) == 1
+
+
+@pytest.mark.parametrize("planted", TENANT_MODELS, indirect=True)
+def test_without_a_scope_there_are_no_rows(planted: Planted) -> None:
+    where, parameters = planted.where()
+    assert fetch_all(f"SELECT 1 FROM {where}", parameters) == []
+
+
+@pytest.mark.parametrize("model", TENANT_MODELS)
+def test_a_row_cannot_be_inserted_for_another_tenant(
+    model: type[models.Model], owner: Persona, stranger: Persona
+) -> None:
+    values = _values(model, owner.tenant.pk)
+    names, places = ", ".join(values), ", ".join(["%s"] * len(values))
+    statement = f"INSERT INTO {model._meta.db_table} ({names}) VALUES ({places})"
+    with pytest.raises(DatabaseError, match="row-level security"), unit_of_work(stranger.ctx):
+        with connection.cursor() as cursor:
+            cursor.execute(statement, list(values.values()))
+
+
+def _rows_changed(persona: Persona, statement: str, parameters: list[Any]) -> int:
+    """How many rows a statement changes; a refusal by missing privileges changes none."""
+    try:
+        with unit_of_work(persona.ctx), connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return int(cursor.rowcount)
+    except DatabaseError as error:
+        assert "permission denied" in str(error)
+        return 0

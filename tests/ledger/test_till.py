@@ -1,0 +1,306 @@
+"""Hold, settle, void, unknown: what each leaves in the books."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from apps.core import clock
+from apps.core.context import ExecutionContext
+from apps.core.db import operator_scope, unit_of_work
+from apps.ledger import budgets, statements, till
+from apps.ledger.errors import (
+    AttemptClosedError,
+    BudgetExceededError,
+    IdempotencyConflictError,
+    OperationEndedError,
+    OperationInProgressError,
+)
+from apps.ledger.models import Attempt, Entry, Operation
+from apps.ledger.types import Admitted, Call, Charge, Held, OperationKind, Replay, TokenCounts, TokenType, Unresolved
+from apps.tenants.models import Tenant
+from tests.personas import MakeTenant, Persona
+
+COUNTS = TokenCounts(fresh_input_tokens=60, cached_input_tokens=10, plain_output_tokens=20, reasoning_tokens=5)
+RESULT = {"text": "the answer"}
+
+
+def charge(**payload: Any) -> Charge:
+    return Charge(operation=OperationKind.CHAT, token_type=TokenType.LLM, payload=payload or {"question": str(uuid4())})
+
+
+def call(hold_tokens: int = 1000) -> Call:
+    return Call(provider="fake", model="fake-1", hold_tokens=hold_tokens, deadline_seconds=30)
+
+
+def admitted(held: Held) -> Admitted:
+    assert isinstance(held, Admitted)
+    return held
+
+
+def check_books(ctx: ExecutionContext) -> statements.Statement:
+    found = statements.statement(ctx, clock.today("UTC").replace(day=1))
+    assert found.differences() == []
+    return found
+
+
+def expire_lease(ctx: ExecutionContext, held: Admitted) -> None:
+    with unit_of_work(ctx):
+        Operation.objects.filter(pk=held.operation_id).update(lease_expires_at=Now() - timedelta(seconds=1))
+
+
+def attempt(ctx: ExecutionContext, held: Admitted) -> Attempt:
+    with unit_of_work(ctx):
+        return Attempt.objects.get(pk=held.attempt_id)
+
+
+def test_settling_writes_the_entry_the_statistics_and_the_budget(owner: Persona) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT, provider_request_id="req-1", raw_usage={"x": 1})
+
+    books = check_books(owner.ctx)
+    assert (books.entries, books.entry_tokens, books.spent_tokens, books.held_tokens) == (1, 95, 95, 0)
+    with unit_of_work(owner.ctx):
+        entry = Entry.objects.get()
+    assert (entry.input_tokens, entry.output_tokens, entry.total_tokens) == (70, 25, 95)
+    assert (entry.provider_request_id, entry.token_source, entry.attempts) == ("req-1", "api", 1)
+    assert attempt(owner.ctx, held).raw_usage == {"x": 1}
+
+
+def test_a_hold_counts_against_the_budget_until_it_is_settled(make_tenant: MakeTenant) -> None:
+    tenant = make_tenant(limit=1500)
+    till.hold(tenant.ctx, charge(), call(1000))
+    with pytest.raises(BudgetExceededError) as refused:
+        till.hold(tenant.ctx, charge(), call(1000))
+    assert refused.value.extra["limit_tokens"] == 1500
+    assert refused.value.extra["held_tokens"] == 1000
+    assert refused.value.extra["resets_at"].endswith("Z")
+
+
+def test_a_refused_hold_leaves_nothing_behind(make_tenant: MakeTenant) -> None:
+    tenant = make_tenant(limit=10)
+    with pytest.raises(BudgetExceededError):
+        till.hold(tenant.ctx, charge(), call(1000))
+    with unit_of_work(tenant.ctx):
+        assert Operation.objects.count() == Attempt.objects.count() == 0
+
+
+def test_a_soft_limit_lets_the_call_pass(make_tenant: MakeTenant) -> None:
+    tenant = make_tenant(limit=10)
+    with operator_scope("test"):
+        Tenant.objects.filter(pk=tenant.tenant.pk).update(hard_limit=False)
+    admitted(till.hold(tenant.ctx, charge(), call(1000)))
+
+
+def test_a_done_operation_gives_its_result_back_without_a_call(owner: Persona) -> None:
+    ctx, asked = owner.ctx, charge(question="again")
+    held = admitted(till.hold(ctx, asked, call()))
+    till.settle(ctx, held.attempt_id, COUNTS, result=RESULT)
+    again = till.hold(ctx, asked, call())
+    assert isinstance(again, Replay)
+    assert (again.result, again.counts) == (RESULT, COUNTS)
+    assert check_books(ctx).entries == 1
+
+
+def test_settling_twice_is_settling_once(owner: Persona) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    first = till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
+    second = till.settle(owner.ctx, held.attempt_id, COUNTS, result={"text": "another"})
+    assert second.result == first.result == RESULT
+    assert check_books(owner.ctx).entries == 1
+
+
+def test_a_live_workers_operation_is_not_taken_over(owner: Persona) -> None:
+    ctx, asked = owner.ctx, charge(question="busy")
+    till.hold(ctx, asked, call())
+    with pytest.raises(OperationInProgressError):
+        till.hold(ctx, asked, call())
+
+
+def test_a_dead_workers_operation_is_taken_over_and_its_attempt_keeps_its_hold(owner: Persona) -> None:
+    ctx, asked = owner.ctx, charge(question="dead")
+    dead = admitted(till.hold(ctx, asked, call(700)))
+    expire_lease(ctx, dead)
+    alive = admitted(till.hold(ctx, asked, call(700)))
+    assert (alive.operation_id, alive.epoch) == (dead.operation_id, 2)
+    assert attempt(ctx, dead).state == "unknown"
+    assert check_books(ctx).held_tokens == 1400
+
+
+def test_a_provider_that_can_be_asked_is_asked_before_a_second_attempt(owner: Persona) -> None:
+    ctx, asked = owner.ctx, charge(question="ask")
+    dead = admitted(till.hold(ctx, asked, call(700)))
+    expire_lease(ctx, dead)
+    found = till.hold(ctx, asked, call(700), can_ask=True)
+    assert isinstance(found, Unresolved)
+    assert found.attempt_ids == (dead.attempt_id,)
+    assert check_books(ctx).held_tokens == 700
+    till.void(ctx, dead.attempt_id)
+    alive = admitted(till.hold(ctx, asked, call(700), epoch=found.epoch, can_ask=True))
+    till.settle(ctx, alive.attempt_id, COUNTS, result=RESULT)
+    assert check_books(ctx).held_tokens == 0
+
+
+def test_a_late_answer_settles_an_operation_that_nobody_else_has_settled(owner: Persona) -> None:
+    ctx, asked = owner.ctx, charge(question="late")
+    slept = admitted(till.hold(ctx, asked, call(700)))
+    expire_lease(ctx, slept)
+    other = admitted(till.hold(ctx, asked, call(700)))
+    settled = till.settle(ctx, slept.attempt_id, COUNTS, result=RESULT)
+    assert not settled.late
+    second = till.settle(ctx, other.attempt_id, COUNTS, result={"text": "second"})
+    assert second.late
+    assert second.result == RESULT
+    assert (attempt(ctx, slept).state, attempt(ctx, other).state) == ("settled", "lost")
+    books = check_books(ctx)
+    assert (books.entries, books.entry_tokens, books.held_tokens) == (1, 95, 0)
+
+
+def test_the_true_usage_of_a_lost_attempt_is_known_but_charged_to_nobody(owner: Persona) -> None:
+    ctx, asked = owner.ctx, charge(question="lost")
+    slept = admitted(till.hold(ctx, asked, call()))
+    expire_lease(ctx, slept)
+    other = admitted(till.hold(ctx, asked, call()))
+    till.settle(ctx, other.attempt_id, COUNTS, result=RESULT)
+    assert till.settle(ctx, slept.attempt_id, COUNTS, result=RESULT).late
+    assert attempt(ctx, slept).fresh_input_tokens == 60
+    assert check_books(ctx).entry_tokens == 95
+
+
+def test_void_releases_the_hold_and_the_operation_can_be_tried_again(owner: Persona) -> None:
+    ctx, asked = owner.ctx, charge(question="void")
+    held = admitted(till.hold(ctx, asked, call()))
+    assert till.void(ctx, held.attempt_id, code="provider_rate_limited")
+    assert not till.void(ctx, held.attempt_id)
+    assert check_books(ctx).held_tokens == 0
+    again = admitted(till.hold(ctx, asked, call(), epoch=held.epoch))
+    assert attempt(ctx, again).number == 2
+
+
+def test_unknown_keeps_the_hold(owner: Persona) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call(1000)))
+    assert till.mark_unknown(owner.ctx, held.attempt_id, code="provider_timeout")
+    assert check_books(owner.ctx).held_tokens == 1000
+    with unit_of_work(owner.ctx):
+        assert budgets.current(owner.ctx).unknown_tokens == 1000
+
+
+def test_a_void_attempt_cannot_be_settled(owner: Persona) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    till.void(owner.ctx, held.attempt_id)
+    with pytest.raises(AttemptClosedError):
+        till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
+    assert check_books(owner.ctx).entries == 0
+
+
+def test_a_failed_operation_stays_failed(owner: Persona) -> None:
+    ctx, asked = owner.ctx, charge(question="fails")
+    held = admitted(till.hold(ctx, asked, call()))
+    till.void(ctx, held.attempt_id)
+    assert till.fail(ctx, held.operation_id, epoch=held.epoch, code="provider_refused", detail="No.")
+    with pytest.raises(OperationEndedError, match="No"):
+        till.hold(ctx, asked, call())
+
+
+def test_only_the_holder_of_the_lease_can_fail_an_operation(owner: Persona) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    assert not till.fail(owner.ctx, held.operation_id, epoch=held.epoch + 1, code="x", detail="x")
+
+
+def test_usage_above_the_hold_is_booked_in_full_and_noted(owner: Persona) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call(50)))
+    till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
+    assert attempt(owner.ctx, held).overage_tokens == 45
+    assert check_books(owner.ctx).spent_tokens == 95
+
+
+def test_the_same_key_with_other_content_is_refused(owner: Persona) -> None:
+    asked = charge(question="one")
+    till.hold(owner.ctx, asked, call())
+    with unit_of_work(owner.ctx):
+        Operation.objects.update(payload_hash="0" * 64)
+    context = owner.ctx
+    with unit_of_work(context):
+        key = Operation.objects.get().idempotency_key
+    moment = int(key.rpartition(":")[2])
+    same_moment = context.model_copy(update={"created_at": _moment(moment)})
+    with pytest.raises(IdempotencyConflictError):
+        till.hold(same_moment, asked, call())
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def test_of_many_holds_at_once_exactly_as_many_pass_as_the_budget_covers(make_tenant: MakeTenant) -> None:
+    tenant = make_tenant(limit=5 * 100)
+
+    def try_to_hold(number: int) -> bool:
+        try:
+            till.hold(tenant.ctx, charge(number=number), call(100))
+        except BudgetExceededError:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        passed = list(pool.map(try_to_hold, range(40)))
+    assert sum(passed) == 5
+    assert check_books(tenant.ctx).held_tokens == 500
+
+
+def test_of_many_deliveries_at_once_one_makes_the_call(owner: Persona) -> None:
+    ctx, asked = owner.ctx, charge(question="doubled")
+
+    def deliver(_: int) -> str:
+        try:
+            return type(till.hold(ctx, asked, call())).__name__
+        except OperationInProgressError:
+            return "busy"
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(10) as pool:
+        outcomes = list(pool.map(deliver, range(10)))
+    assert sorted(outcomes) == ["Admitted", *["busy"] * 9]
+
+
+def test_a_call_counts_in_the_payers_own_day(make_tenant: MakeTenant) -> None:
+    tenant = make_tenant(time_zone="Pacific/Kiritimati")
+    held = admitted(till.hold(tenant.ctx, charge(), call()))
+    till.settle(tenant.ctx, held.attempt_id, COUNTS, result=RESULT)
+    with unit_of_work(tenant.ctx):
+        assert Entry.objects.get().day == clock.today("Pacific/Kiritimati")
+
+
+@pytest.mark.parametrize("statement", ["UPDATE ledger_entry SET total_tokens = 0", "DELETE FROM ledger_entry"])
+@pytest.mark.parametrize("role", ["default", "owner"])
+def test_entries_cannot_be_changed(owner: Persona, statement: str, role: str) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
+    with pytest.raises(DatabaseError, match=r"append-only|permission denied"):
+        with transaction.atomic(role), transaction.get_connection(role).cursor() as cursor:
+            cursor.execute("SELECT ledger_open_scope(%s, %s, %s)", [owner.tenant.pk] * 3)
+            cursor.execute(statement)
+
+
+@pytest.mark.parametrize(("before", "after"), [("settled", "open"), ("void", "unknown"), ("lost", "settled")])
+def test_an_illegal_step_of_an_attempt_is_impossible(owner: Persona, before: str, after: str) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    steps = {"settled": ["settled"], "void": ["void"], "lost": ["unknown", "lost"]}[before]
+    with pytest.raises(DatabaseError, match=f"cannot go from {before} to {after}"), unit_of_work(owner.ctx):
+        for state in [*steps, after]:
+            Attempt.objects.filter(pk=held.attempt_id).update(state=state)
+
+
+def test_an_operation_that_is_done_stays_done(owner: Persona) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
+    with pytest.raises(DatabaseError, match="cannot go from done to pending"), unit_of_work(owner.ctx):
+        Operation.objects.update(state="pending", lease_epoch=F("lease_epoch") + 1)
