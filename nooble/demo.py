@@ -20,8 +20,11 @@ from apps.collections.file_types import named_type
 
 ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = (
-    "How many days of paid leave do employees get?",
-    "What does nooble do when the same task is delivered twice?",
+    "How much is reimbursed for a hotel room per night?",
+    "When are invoices due?",
+    "How many API requests per minute may I send?",
+    "When is the endpoint /v2/vessels switched off?",
+    "What does Harbour pay towards parental leave?",
 )
 BAR_WIDTH = 30
 POLL_SECONDS = 0.2

@@ -29,9 +29,6 @@ from apps.gateway.types import Charge, OperationKind, TokenCounts, TokenType
 from apps.providers import tokens
 from apps.providers.base import Vectors
 
-#: What the splitter counts with; it is on the entry of chunking, which nobody is billed for.
-CHUNKING_MODEL = "cl100k_base"
-
 
 def chunk_document(ctx: ExecutionContext, document_id: UUID, *, task_id: str) -> bool:
     """Read the document, cut it, hand its batches over to be embedded. May be delivered any number of times."""
@@ -60,6 +57,8 @@ def _count(text: str, *, provider: str, model: str) -> int:
 
 
 def _book_chunking(ctx: ExecutionContext, document: Document, drafts: Sequence[ChunkDraft]) -> None:
+    """Book the tokens that were cut, as the space's model counts them; nobody is billed for them."""
+    space = document.space
     sizes = [draft.tokens for draft in drafts]
     charge = Charge(
         operation=OperationKind.INTERNAL,
@@ -76,7 +75,7 @@ def _book_chunking(ctx: ExecutionContext, document: Document, drafts: Sequence[C
         },
     )
     counts = TokenCounts(fresh_input_tokens=max(sum(sizes), 1), source="estimated")
-    gateway.record_internal(ctx, charge, counts, provider="local", model=CHUNKING_MODEL)
+    gateway.record_internal(ctx, charge, counts, provider=space.provider, model=space.model)
 
 
 def _store_chunks(
@@ -154,12 +153,12 @@ def _embed(ctx: ExecutionContext, batch: EmbeddingBatch) -> None:
         step=batch.ordinal,
         collection_id=document.collection_id,
         document_id=document.pk,
-        metadata={"batch_size": len(chunks), "characters": sum(len(chunk.text) for chunk in chunks)},
+        metadata={"batch_size": len(chunks), "characters": sum(len(chunk.searched_text) for chunk in chunks)},
     )
     embedded = gateway.embed(
         ctx,
         charge,
-        [chunk.text for chunk in chunks],
+        [chunk.searched_text for chunk in chunks],
         config=services.embedding_config(document.space),
         store=functools.partial(_store_vectors, batch, chunks),
     )

@@ -187,6 +187,11 @@ class Chunk(models.Model):
     def __str__(self) -> str:
         return f"chunk {self.ordinal} of {self.document_id}"
 
+    @property
+    def searched_text(self) -> str:
+        """What is embedded: the headings say what a piece is about when the piece itself does not."""
+        return f"{self.heading}\n{self.text}" if self.heading else self.text
+
 
 class ChunkEmbedding(models.Model):
     """A chunk's vector. The column has no fixed length: a space has, and the gateway checks it."""

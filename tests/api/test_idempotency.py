@@ -1,0 +1,92 @@
+"""A POST that is sent again does not happen again."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+
+from apps.agents.models import Agent
+from apps.core import maintenance
+from apps.core.db import operator_scope, unit_of_work
+from apps.core.models import IdempotentResponse
+from tests.api.test_authentication import check_problem
+from tests.personas import Persona
+
+Post = Callable[..., Any]
+
+
+def agent_body(**changes: Any) -> dict[str, Any]:
+    return {"slug": f"a-{uuid4().hex[:8]}", "name": "Agent", **changes}
+
+
+def post(persona: Persona, body: dict[str, Any], key: str, path: str = "/api/v1/agents") -> Any:
+    return persona.api.post(path, body, format="json", headers={"Idempotency-Key": key})
+
+
+def test_the_same_key_and_body_give_the_first_response_again(owner: Persona) -> None:
+    body = agent_body()
+    first, second = post(owner, body, "k-1"), post(owner, body, "k-1")
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json() == second.json()
+    assert "Idempotent-Replayed" not in first
+    assert second["Idempotent-Replayed"] == "true"
+    with unit_of_work(owner.ctx):
+        assert Agent.objects.count() == 1
+
+
+def test_the_same_key_with_another_body_is_refused(owner: Persona) -> None:
+    post(owner, agent_body(), "k-2")
+    check_problem(post(owner, agent_body(), "k-2"), 422, "idempotency_key_reused")
+
+
+def test_a_request_that_failed_may_be_mended_under_its_key(owner: Persona) -> None:
+    assert post(owner, agent_body(slug="not a slug"), "k-3").status_code == 400
+    assert post(owner, agent_body(), "k-3").status_code == 201
+
+
+def test_two_tenants_may_use_the_same_key(owner: Persona, stranger: Persona) -> None:
+    body = agent_body()
+    assert post(owner, body, "k-4").status_code == post(stranger, body, "k-4").status_code == 201
+
+
+def test_sent_at_the_same_time_it_happens_once(owner: Persona) -> None:
+    body = agent_body()
+
+    def send(_: int) -> int:
+        try:
+            return int(post(owner, body, "k-5").status_code)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        statuses = set(pool.map(send, range(6)))
+    assert statuses <= {201, 409}
+    with unit_of_work(owner.ctx):
+        assert Agent.objects.count() == 1
+
+
+def test_a_replay_does_not_show_a_secret_again(owner: Persona) -> None:
+    body = {"name": "n", "scopes": ["chat"]}
+    first = post(owner, body, "k-6", "/api/v1/api-keys").json()
+    second = post(owner, body, "k-6", "/api/v1/api-keys").json()
+    assert first["key"].startswith("nbl_")
+    assert second == {**first, "key": None}
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a b", "ключ".encode().decode("latin-1")])
+def test_a_malformed_key_is_refused(owner: Persona, key: str) -> None:
+    check_problem(post(owner, agent_body(), key), 400, "invalid_request")
+
+
+def test_responses_are_forgotten_after_seven_days(owner: Persona) -> None:
+    post(owner, agent_body(), "k-7")
+    with operator_scope("test"):
+        row = IdempotentResponse.objects.get(tenant_id=owner.tenant.pk)
+        IdempotentResponse.objects.filter(pk=row.pk).update(created_at=row.created_at - timedelta(days=8))
+    assert maintenance.purge() >= 1
+    with unit_of_work(owner.ctx):
+        assert not IdempotentResponse.objects.exists()
