@@ -1,3 +1,3 @@
 """Fixtures that every test may ask for, beside those of ``tests/conftest.py``."""
 
-pytest_plugins = ["tests.personas"]
+pytest_plugins = ["tests.personas", "tests.fakes.fixtures"]

@@ -14,12 +14,12 @@ logger = logging.getLogger(__name__)
 VERSION = "0.1.0"
 
 
-def alive(request: HttpRequest) -> JsonResponse:
+def alive(_: HttpRequest) -> JsonResponse:
     """The process answers. Nothing else is asked, so that a database that is away kills no web process."""
     return JsonResponse({"status": "ok", "version": VERSION})
 
 
-def ready(request: HttpRequest) -> JsonResponse:
+def ready(_: HttpRequest) -> JsonResponse:
     """Everything this process needs is there: 200, else 503 with what is not."""
     results = {name: _works(check) for name, check in _CHECKS.items()}
     healthy = all(result == "ok" for result in results.values())

@@ -3,6 +3,7 @@
 from typing import Any
 
 from celery import Task
+from structlog.contextvars import bound_contextvars
 
 from apps.core.context import ExecutionContext, restore
 from apps.core.dispatch import CONTEXT_HEADER
@@ -12,6 +13,12 @@ class ContextTask(Task[Any, Any]):
     """A task with a context. It returns ids at most: a result row is for looking at, not for building on."""
 
     abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it with its tenant on every line that is logged."""
+        ctx = self.ctx
+        with bound_contextvars(tenant_id=str(ctx.tenant_id), context_id=str(ctx.context_id)):
+            return super().__call__(*args, **kwargs)
 
     @property
     def ctx(self) -> ExecutionContext:

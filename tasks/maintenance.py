@@ -8,7 +8,7 @@ from apps.core import maintenance
 from apps.ledger import sweeping
 
 
-@shared_task(name="maintenance.sweep")
+@shared_task(name="maintenance.sweep", ignore_result=True)
 def sweep() -> dict[str, int]:
     """Wake up work that nobody is doing, and close what no living worker will."""
     return {
@@ -17,7 +17,7 @@ def sweep() -> dict[str, int]:
     }
 
 
-@shared_task(name="maintenance.purge")
+@shared_task(name="maintenance.purge", ignore_result=True)
 def purge() -> dict[str, int]:
     """Delete what is kept for a time only."""
     return {"responses": maintenance.purge()}

@@ -18,7 +18,12 @@ logger = logging.getLogger(__name__)
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 OPERATOR_ROLE = "nooble_operator"
+#: The scope that is no tenant's.
+OPERATOR = ("operator",)
 
+_STEP_UP = f"SET LOCAL ROLE {OPERATOR_ROLE}"
+#: Back to the role that the connection was opened with.
+_STEP_DOWN = "SET LOCAL ROLE TO DEFAULT"
 _OPEN_SCOPE = """
     SELECT set_config('nooble.tenant_id', %s, true),
            set_config('nooble.owner_id', %s, true),
@@ -41,7 +46,7 @@ class ScopeError(RuntimeError):
     """A transaction was opened for one scope inside another's: a defect, never a client's doing."""
 
 
-#: The scope of the transaction that this thread has open: (consumer, owner, payer) or ("operator",).
+#: The scope of the transaction that this thread has open: (consumer, owner, payer) or OPERATOR.
 _open: ContextVar[tuple[str, ...] | None] = ContextVar("nooble_open_scope", default=None)
 
 
@@ -54,7 +59,9 @@ def parties(ctx: Scope) -> tuple[str, str, str]:
 def unit_of_work(ctx: Scope) -> Iterator[None]:
     """One transaction in which the rows of the context's consumer, owner and payer can be seen, each by its policy.
 
-    Inside another unit of work of the same scope it is a savepoint; inside one of another scope it is refused.
+    Inside another unit of work of the same scope it is a savepoint; inside one of another scope it is refused. Inside
+    the operator's scope it is a savepoint without the operator's rights: a service an operator calls sees what it would
+    see if the tenant had called it.
     """
     with _transaction(parties(ctx), _OPEN_SCOPE, parties(ctx)):
         yield
@@ -72,7 +79,7 @@ def operator_scope(reason: str, *, level: int = logging.INFO) -> Iterator[None]:
     Who may import it is checked by ``tests/architecture``.
     """
     logger.log(level, "operator scope opened", extra={"reason": reason})
-    with _transaction(("operator",), f"SET LOCAL ROLE {OPERATOR_ROLE}", ()):
+    with _transaction(OPERATOR, _STEP_UP, ()):
         yield
 
 
@@ -83,15 +90,21 @@ def _transaction(scope: tuple[str, ...], statement: str, parameters: Sequence[st
         with transaction.atomic():
             yield
         return
-    if current is not None:
+    if current not in {None, OPERATOR}:
         raise ScopeError("a unit of work of one scope was opened inside another's")
-    with transaction.atomic(durable=True):
+    nested = current == OPERATOR
+    with transaction.atomic(durable=not nested):
+        if nested:
+            execute(_STEP_DOWN)
         execute(statement, parameters)
         token = _open.set(scope)
         try:
             yield
         finally:
             _open.reset(token)
+        # Not after an error: going back to the savepoint gives the role back, too.
+        if nested:
+            execute(_STEP_UP)
 
 
 def execute(statement: str, parameters: Parameters = ()) -> None:

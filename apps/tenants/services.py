@@ -24,7 +24,6 @@ LAST_USED_RESOLUTION = timedelta(minutes=1)
 API_CONTEXT_SECONDS = 60
 
 DEMO_SLUG = "demo"
-DEMO_KEY_NAME = "demonstration"
 
 
 def create_tenant(*, slug: str, name: str, tier: str = "free", time_zone: str = "UTC") -> tuple[Tenant, str]:
@@ -122,16 +121,16 @@ def context_of_id(tenant_id: UUID) -> ExecutionContext:
     return context_of(tenant)
 
 
-def demo_key() -> tuple[Tenant, str]:
-    """The demonstration's tenant, made at its first use, and a new key for it; the one before is revoked."""
+def demo_key(name: str) -> tuple[Tenant, str]:
+    """The demonstration's tenant, made at its first use, and a new key of that name; the one before is revoked."""
     with operator_scope("demonstration", level=logging.DEBUG):
         tenant = Tenant.objects.filter(slug=DEMO_SLUG).first()
     if tenant is None:
         tenant, _ = create_tenant(slug=DEMO_SLUG, name="Demonstration", tier="professional")
     ctx = context_of(tenant)
     with unit_of_work(ctx):
-        ApiKey.objects.filter(name=DEMO_KEY_NAME, revoked_at__isnull=True).update(revoked_at=Now())
-        _, key = issue_key(ctx, name=DEMO_KEY_NAME, scopes=[Scope.CHAT, Scope.MANAGE, Scope.USAGE])
+        ApiKey.objects.filter(name=name, revoked_at__isnull=True).update(revoked_at=Now())
+        _, key = issue_key(ctx, name=name, scopes=[Scope.CHAT, Scope.MANAGE, Scope.USAGE])
     return tenant, key
 
 

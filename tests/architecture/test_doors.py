@@ -38,6 +38,12 @@ def test_nobody_takes_the_database_module_whole_to_reach_the_operators_door() ->
     assert reaching == []
 
 
+def test_providers_know_no_database() -> None:
+    adapters = [path for path in _sources() if path.is_relative_to(ROOT / "apps" / "providers")]
+    assert adapters
+    assert [path for path in adapters if "django.db" in path.read_text()] == []
+
+
 def test_no_module_is_a_drawer() -> None:
     drawers = {"utils", "helpers", "common", "misc"}
     assert [path for path in _sources() if path.stem in drawers] == []

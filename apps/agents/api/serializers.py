@@ -1,5 +1,6 @@
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.agents.models import DEFAULT_PROMPT, Agent, AgentVersion, Conversation, Message, Run
@@ -149,24 +150,24 @@ class RunSerializer(serializers.ModelSerializer[Run]):
     def get_answer(self, run: Run) -> str | None:
         return run.answer if run.status == RunStatus.SUCCEEDED else None
 
-    def get_usage(self, run: Run) -> RunUsageSerializer:
-        usage = {"token_source": None, "cost_usd": None, **run.usage}
-        names = ("input_tokens", "output_tokens", "cached_input_tokens", "embedding_tokens")
-        return {name: usage.get(name, 0) for name in names} | {  # type: ignore[return-value]
-            "cost_usd": usage["cost_usd"],
-            "token_source": usage["token_source"],
-        }
+    @extend_schema_field(RunUsageSerializer)
+    def get_usage(self, run: Run) -> dict[str, Any]:
+        counts = ("input_tokens", "output_tokens", "cached_input_tokens", "embedding_tokens")
+        facts = ("cost_usd", "token_source")
+        return {name: run.usage.get(name, 0) for name in counts} | {name: run.usage.get(name) for name in facts}
 
     def get_config(self, run: Run) -> dict[str, Any]:
         """The configuration that was in force, and which level each setting came from."""
         return _config(run.context)
 
-    def get_error(self, run: Run) -> RunErrorSerializer | None:
+    @extend_schema_field(RunErrorSerializer(allow_null=True))
+    def get_error(self, run: Run) -> dict[str, str] | None:
         if run.status != RunStatus.FAILED:
             return None
-        return {"code": run.error_code, "detail": run.error_detail}  # type: ignore[return-value]
+        return {"code": run.error_code, "detail": run.error_detail}
 
-    def get_timings_ms(self, run: Run) -> TimingsSerializer:
+    @extend_schema_field(TimingsSerializer)
+    def get_timings_ms(self, run: Run) -> dict[str, int | None]:
         finished = run.finished_at if run.status in FINISHED else None
         steps = {
             "queue": (run.created_at, run.started_at),
@@ -174,7 +175,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "generate": (run.retrieved_at, finished),
             "total": (run.created_at, finished),
         }
-        return {name: _milliseconds(*moments) for name, moments in steps.items()}  # type: ignore[return-value]
+        return {name: _milliseconds(*moments) for name, moments in steps.items()}
 
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):

@@ -6,7 +6,7 @@ from rest_framework.response import Response
 
 from apps.ledger import budgets, statistics
 from apps.ledger.api.serializers import BudgetSerializer, EntrySerializer, UsageQuerySerializer, UsageSerializer
-from apps.ledger.models import Entry
+from apps.ledger.models import Budget, Entry
 from apps.ledger.statistics import UsageQuery
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.types import Scope
@@ -16,6 +16,7 @@ class UsageViewSet(TenantViewSet):
     """What was used, and the ledger that says so."""
 
     scope = Scope.USAGE
+    queryset = Entry.objects.none()
     serializer_class = UsageSerializer
     filter_backends = []
 
@@ -50,6 +51,7 @@ class BudgetViewSet(TenantViewSet):
     """The budget."""
 
     scope = Scope.USAGE
+    queryset = Budget.objects.none()
     serializer_class = BudgetSerializer
 
     @extend_schema(responses=BudgetSerializer, operation_id="budget")

@@ -49,10 +49,10 @@ END;
 CREATE FUNCTION nooble_question_terms(space uuid, question text) RETURNS sparsevec
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
 AS $$
-    SELECT nooble_sparse(string_agg(
-        asked.term || ':' || (asked.occurrences * ln((s.chunks + 1) / (coalesce(known.chunks, 0) + 0.5)))::real, ','))
+    SELECT nooble_sparse(string_agg(asked.term || ':' || (asked.occurrences * ln((s.chunks + 1) / (0.5 + coalesce(
+        (SELECT known.chunks FROM collections_termstatistic AS known WHERE known.space_id = s.id AND known.term = asked.term),
+        0))))::real, ','))
     FROM collections_embeddingspace AS s
         CROSS JOIN LATERAL nooble_terms(s.text_search_config::regconfig, question) AS asked
-        LEFT JOIN collections_termstatistic AS known ON known.space_id = s.id AND known.term = asked.term
     WHERE s.id = space;
 $$;

@@ -1,0 +1,63 @@
+# Everything a fresh machine needs is Python 3.11 or later and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header
+
+# Documents for the demonstration and a question about them, and the data set of a benchmark.
+export DOCS ASK DATASET
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test lint format requirements bench-retrieval clean
+
+help:  ## List what make can do
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/requirements.stamp  ## Ask a question about documents and see what it cost [DOCS=folder] [ASK="question"]
+	@$(BIN)/python manage.py demo $${DOCS:+--docs "$$DOCS"} $${ASK:+--ask "$$ASK"}
+
+up: $(VENV)/requirements.stamp  ## Run everything on this machine until Ctrl-C
+	@$(BIN)/python manage.py up
+
+test: lint  ## Check the code and run the tests
+	$(BIN)/python -m pytest --ds settings.test
+
+lint: $(VENV)/requirements-dev.stamp  ## Check the code without running it
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	DJANGO_SETTINGS_MODULE=settings.dev $(BIN)/python manage.py document_settings --check
+
+format: $(VENV)/requirements-dev.stamp  ## Format the code, and repair what can be repaired without thinking
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+requirements: $(BIN)/python  ## Resolve requirements*.in again, to the newest versions they allow
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(COMPILE) --upgrade requirements.in --output-file requirements.txt
+	$(COMPILE) --upgrade requirements-dev.in --output-file requirements-dev.txt
+
+bench-retrieval: $(VENV)/requirements.stamp  ## Measure retrieval on a data set DATASET=folder
+	@$(BIN)/python -m benchmarks.retrieval "$${DATASET:?name a folder: make bench-retrieval DATASET=…}"
+
+clean:  ## Remove the virtual environment and the caches; the data in .nooble stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis staticfiles
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "nooble needs Python 3.11 or later; $(PYTHON) is not. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/requirements.stamp: requirements.txt | $(BIN)/python
+	$(INSTALL) --requirement requirements.txt
+	@touch $@
+
+$(VENV)/requirements-dev.stamp: requirements-dev.txt $(VENV)/requirements.stamp
+	$(INSTALL) --requirement requirements-dev.txt
+	@touch $@

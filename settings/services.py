@@ -1,0 +1,33 @@
+"""The addresses of PostgreSQL and Redis, in the forms that Django and Celery take them."""
+
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from psycopg.conninfo import conninfo_to_dict
+
+_DJANGO_NAMES = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+
+
+def database(url: str, *, pool_size: int | None = None) -> dict[str, Any]:
+    """One of Django's DATABASES for a PostgreSQL URL; whatever else the URL says (``sslmode``) goes to the driver."""
+    parameters: dict[str, Any] = {name: value for name, value in conninfo_to_dict(url).items() if value is not None}
+    names = {_DJANGO_NAMES[name]: parameters.pop(name) for name in _DJANGO_NAMES if name in parameters}
+    if pool_size:
+        parameters["pool"] = {"min_size": 1, "max_size": pool_size}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        **names,
+        "OPTIONS": parameters,
+        "CONN_MAX_AGE": 0,  # under ASGI a connection that outlives its request belongs to a thread that may be gone
+        "CONN_HEALTH_CHECKS": True,
+    }
+
+
+def broker(redis_url: str) -> str:
+    """The URL by which kombu reaches the same Redis: it has its own scheme for Unix sockets."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    query["virtual_host"] = query.pop("db", "0")
+    return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"

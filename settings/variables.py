@@ -1,0 +1,258 @@
+"""Every environment variable nooble reads: what it means, what it may be, and where it must be set.
+
+``docs/configuration.md`` is generated from :data:`VARIABLES`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from environs import validate
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PRODUCTION = frozenset({"prod"})
+_HTTP_URL = validate.URL(schemes={"http", "https"}, require_tld=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variable:
+    """One environment variable. An empty value counts as not set."""
+
+    name: str
+    section: str
+    help: str
+    example: str
+    #: The name of the environs method that reads it, and what that method is given besides the name.
+    kind: str = "str"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    default: Any = None
+    #: What the documentation says of a default that is not a plain value.
+    default_text: str = ""
+    #: The settings modules (``prod`` for ``settings.prod``) that refuse to start without it.
+    required_in: frozenset[str] = frozenset()
+
+
+VARIABLES = (
+    Variable(
+        name="SECRET_KEY",
+        section="Web",
+        help="Signs sessions and the contexts that tasks carry: at least 50 random characters.",
+        example='"$(openssl rand -base64 48)"',
+        options={"validate": validate.Length(min=50)},
+        default="development-only-0123456789-abcdefghijklmnopqrstuvwxyz",
+        default_text="a key for development",
+        required_in=PRODUCTION,
+    ),
+    Variable(
+        name="SECRET_KEY_FALLBACKS",
+        section="Web",
+        help="Earlier secret keys, comma-separated, whose signatures are still accepted while a key is rotated.",
+        example="old-key-1,old-key-2",
+        kind="list",
+        default=[],
+    ),
+    Variable(
+        name="ALLOWED_HOSTS",
+        section="Web",
+        help="The host names that the site is served under, comma-separated.",
+        example="api.example.com,admin.example.com",
+        kind="list",
+        options={"validate": validate.Length(min=1)},
+        default=["localhost", "127.0.0.1", "[::1]"],
+        required_in=PRODUCTION,
+    ),
+    Variable(
+        name="CSRF_TRUSTED_ORIGINS",
+        section="Web",
+        help="Other origins, scheme included, whose pages may post to the admin, comma-separated.",
+        example="https://admin.example.com",
+        kind="list",
+        default=[],
+    ),
+    Variable(
+        name="WEB_HOST",
+        section="Web",
+        help="The address on which `manage.py up` serves.",
+        example="0.0.0.0",  # noqa: S104  # an example
+        default="127.0.0.1",
+    ),
+    Variable(
+        name="WEB_PORT",
+        section="Web",
+        help="The port on which `manage.py up` serves.",
+        example="8080",
+        kind="int",
+        options={"validate": validate.Range(min=1, max=65535)},
+        default=8000,
+    ),
+    Variable(
+        name="DATABASE_URL",
+        section="Database",
+        help="PostgreSQL 16 or later, with pgvector, as the role `nooble_app`, which owns nothing.",
+        example="postgresql://nooble_app:secret@db.example.com:5432/nooble?sslmode=require",
+        kind="database_url",
+        default_text="the embedded PostgreSQL",
+        required_in=PRODUCTION,
+    ),
+    Variable(
+        name="DATABASE_OWNER_URL",
+        section="Database",
+        help="The same database as the role `nooble_owner`. Only `manage.py migrate` needs it.",
+        example="postgresql://nooble_owner:secret@db.example.com:5432/nooble?sslmode=require",
+        kind="database_url",
+        default_text="`DATABASE_URL`, or the embedded PostgreSQL",
+    ),
+    Variable(
+        name="DATABASE_POOL_SIZE",
+        section="Database",
+        help="Connections that one web process keeps open. Set it for web processes only: a worker that forks must "
+        "not share a pool. `manage.py up` sets 8 for its web process.",
+        example="16",
+        kind="int",
+        options={"validate": validate.Range(min=1)},
+        default_text="no pool: a connection for each request",
+    ),
+    Variable(
+        name="REDIS_URL",
+        section="Queues",
+        help="Redis 6.2 or later, an instance of its own with `maxmemory-policy noeviction`. It may lose everything.",
+        example="redis://:secret@redis.example.com:6379/0",
+        kind="redis_url",
+        default_text="the embedded Redis",
+        required_in=PRODUCTION,
+    ),
+    Variable(
+        name="BROKER_URL",
+        section="Queues",
+        help="Celery's broker, where it is not the Redis of `REDIS_URL`.",
+        example="amqp://nooble:secret@rabbitmq.example.com:5672/nooble",
+        default_text="`REDIS_URL`",
+    ),
+    Variable(
+        name="NOOBLE_DATA_DIR",
+        section="Files",
+        help="Where the embedded engines, logs and local uploads live.",
+        example="/var/lib/nooble",
+        kind="path",
+        default=ROOT / ".nooble",
+        default_text="`.nooble` in the project",
+    ),
+    Variable(
+        name="MEDIA_ROOT",
+        section="Files",
+        help="Where uploads are kept when the storage is the file system. All processes must see the same directory.",
+        example="/srv/nooble/media",
+        kind="path",
+        default_text="`media` in `NOOBLE_DATA_DIR`",
+    ),
+    Variable(
+        name="STORAGE_BACKEND",
+        section="Files",
+        help="The Django storage class, by dotted path, that keeps uploads. Anything but the file system must be "
+        "installed beside nooble.",
+        example="storages.backends.s3.S3Storage",
+        default="django.core.files.storage.FileSystemStorage",
+    ),
+    Variable(
+        name="STORAGE_OPTIONS",
+        section="Files",
+        help="What that storage class is constructed with, as a JSON object.",
+        example='{"bucket_name": "nooble-uploads"}',
+        kind="json_object",
+        default={},
+    ),
+    Variable(
+        name="MAX_UPLOAD_BYTES",
+        section="Files",
+        help="The largest document that is accepted, whatever the tier says.",
+        example="52428800",
+        kind="int",
+        options={"validate": validate.Range(min=1)},
+        default=20 * 1024 * 1024,
+    ),
+    Variable(
+        name="OPENAI_API_KEY",
+        section="Providers",
+        help="The deployment's own key for OpenAI. Without it the provider is off, except for tenants with their own.",
+        example="sk-…",
+        default="",
+    ),
+    Variable(
+        name="OPENAI_BASE_URL",
+        section="Providers",
+        help="Another service that speaks OpenAI's protocol.",
+        example="https://llm.example.com/v1",
+        options={"validate": _HTTP_URL},
+        default_text="OpenAI's own",
+    ),
+    Variable(
+        name="GROQ_API_KEY",
+        section="Providers",
+        help="The deployment's own key for Groq. Without it the provider is off, except for tenants with their own.",
+        example="gsk_…",
+        default="",
+    ),
+    Variable(
+        name="GROQ_BASE_URL",
+        section="Providers",
+        help="Another service that speaks Groq's protocol. It must not end in `/v1`: the SDK adds the path.",
+        example="https://groq.example.com",
+        options={"validate": _HTTP_URL},
+        default_text="Groq's own",
+    ),
+    Variable(
+        name="DEFAULT_CHAT_PROVIDER",
+        section="Defaults",
+        help="Who answers where neither request, agent nor tier says.",
+        example="groq",
+        default="local",
+    ),
+    Variable(
+        name="DEFAULT_CHAT_MODEL",
+        section="Defaults",
+        help="The model that answers where neither request, agent nor tier says.",
+        example="llama-3.3-70b-versatile",
+        default="extractive",
+    ),
+    Variable(
+        name="DEFAULT_EMBEDDING_PROVIDER",
+        section="Defaults",
+        help="Who embeds the documents of a new collection, unless it says otherwise.",
+        example="openai",
+        default="local",
+    ),
+    Variable(
+        name="DEFAULT_EMBEDDING_MODEL",
+        section="Defaults",
+        help="The model that embeds the documents of a new collection.",
+        example="text-embedding-3-small",
+        default="wordllama-256",
+    ),
+    Variable(
+        name="DEFAULT_EMBEDDING_DIMENSIONS",
+        section="Defaults",
+        help="The length of that model's vectors.",
+        example="1536",
+        kind="int",
+        options={"validate": validate.Range(min=8, max=4000)},
+        default=256,
+    ),
+    Variable(
+        name="LOG_LEVEL",
+        section="Logs",
+        help="The least severe messages that are logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`.",
+        example="WARNING",
+        options={"validate": validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])},
+        default="INFO",
+    ),
+    Variable(
+        name="LOG_FORMAT",
+        section="Logs",
+        help="`console` for people, `json` for machines, one object on a line.",
+        example="json",
+        options={"validate": validate.OneOf(["console", "json"])},
+        default_text="`console`; `json` in production",
+    ),
+)

@@ -1,0 +1,109 @@
+"""How the fake provider is told to fail: faults are matched to requests, in order, a number of times each.
+
+``{"kind": "429", "match": {"path": "chat", "request_id": "…", "contains": "…"}, "times": 1, …}``; ``times`` null means
+always, an empty ``match`` every request. Further members by kind:
+
+=================  ====================================================================================================
+``400`` … ``503``  that status; ``retry_after`` (text of the header), ``retry_after_ms``, ``message``, and ``counted``
+                   true when the work is counted all the same
+``close``          accept the request, then close the connection; nothing is counted
+``drop``           count it, keep the answer for a lookup, then close the connection without a word
+``stall``          count it, wait ``seconds``, then answer: the caller's time-out strikes first
+``slow``           wait ``seconds``, then count and answer
+``hold``           wait until ``POST /control/release``, then count and answer
+``drip``           count it, then send what never becomes an answer, bit by bit, until the caller has gone
+``cut``            close a stream's connection after ``events`` events (2)
+``end_early``      end a stream properly after ``events`` events, before it says that it finished
+``stream_error``   an error as an event of a stream after ``events`` events
+``malformed``      200 with a body, or an event, that is no JSON
+``shape``          200 with JSON that lacks what matters: no choices, one vector too few
+``line_breaks``    answer text that holds U+2028 and U+0085, unescaped
+``floats``         vectors as lists of numbers, whatever was asked for
+``repeated_usage`` a stream tells a preliminary usage before the true one
+``usage``          tell ``usage`` instead of the truth; null: tell none
+``no_usage``, ``zero_usage``, ``negative_usage``, ``absurd_usage``, ``inconsistent_usage``, ``text_usage``   such usage
+=================  ====================================================================================================
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tests.fakes.answers import Reply
+
+USAGES: dict[str, dict[str, Any] | None] = {
+    "no_usage": None,
+    "zero_usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    "negative_usage": {"prompt_tokens": 9, "completion_tokens": -3, "total_tokens": 6},
+    "absurd_usage": {"prompt_tokens": 10**12, "completion_tokens": 1, "total_tokens": 10**12 + 1},
+    "inconsistent_usage": {
+        "prompt_tokens": 9,
+        "completion_tokens": 3,
+        "total_tokens": 12,
+        "prompt_tokens_details": {"cached_tokens": 10},
+    },
+    "text_usage": {"prompt_tokens": "9", "completion_tokens": "3", "total_tokens": "12"},
+}
+STATUSES = frozenset({"400", "401", "403", "404", "408", "413", "422", "429", "500", "502", "503", "504"})
+#: What ends a stream in the middle.
+BREAKING_OFF = frozenset({"cut", "end_early", "stream_error", "malformed"})
+KINDS = (
+    STATUSES
+    | USAGES.keys()
+    | BREAKING_OFF
+    | {"close", "drop", "stall", "slow", "shape", "line_breaks"}
+    | {"hold", "drip", "floats", "repeated_usage", "usage"}
+)
+
+
+class Script:
+    """The faults that are still to come. Safe to use from every thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[dict[str, Any]] = []
+
+    def add(self, faults: list[dict[str, Any]]) -> None:
+        unknown = [fault.get("kind") for fault in faults if fault.get("kind") not in KINDS]
+        if unknown:
+            raise ValueError(f"no such kind: {unknown}")
+        with self._lock:
+            self._faults += [{"times": 1, **fault} for fault in faults]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._faults.clear()
+
+    def take(self, *, path: str, request_id: str, body: str) -> dict[str, Any]:
+        """The first fault meant for this request, used up by one; empty when it is to be answered well."""
+        with self._lock:
+            for fault in self._faults:
+                if fault["times"] != 0 and _matches(fault.get("match", {}), path, request_id, body):
+                    if fault["times"] is not None:
+                        fault["times"] -= 1
+                    return fault
+        return {}
+
+
+def _matches(match: Mapping[str, str], path: str, request_id: str, body: str) -> bool:
+    return (
+        match.get("path", "") in path
+        and match.get("request_id", request_id) == request_id
+        and match.get("contains", "") in body
+    )
+
+
+def told(reply: Reply, fault: Mapping[str, Any]) -> Reply:
+    """The answer as it is sent, which is not always the answer that was counted."""
+    kind, body, text = fault.get("kind"), dict(reply.body), reply.text
+    if kind == "usage" or kind in USAGES:
+        body["usage"] = fault["usage"] if kind == "usage" else USAGES[kind]
+        if body["usage"] is None:
+            del body["usage"]
+    elif kind == "shape":
+        body |= {"choices": []} if "choices" in body else {"data": body["data"][1:]}
+    elif kind == "line_breaks":
+        text = reply.text.replace(" ", "\u2028", 1) + "\x85"
+        body["choices"] = [{**body["choices"][0], "message": {"role": "assistant", "content": text}}]
+    return replace(reply, body=body, text=text)

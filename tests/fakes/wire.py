@@ -1,0 +1,68 @@
+"""How the fake provider puts things on the wire: JSON, streams of events, and broken connections."""
+
+import json
+import socket
+import time
+import uuid
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+DRIP_SECONDS = 0.05
+
+Headers = dict[str, str | None]
+
+
+class WireHandler(BaseHTTPRequestHandler):
+    """HTTP/1.1 with keep-alive. Every answer carries the provider's own id of the call."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Silent."""
+
+    def send_json(self, status: int, body: Any, headers: Headers | None = None) -> None:
+        self.send_whole(status, json.dumps(body, ensure_ascii=False).encode(), headers)
+
+    def send_failure(self, status: int, message: str, headers: Headers | None = None) -> None:
+        """An error in OpenAI's shape."""
+        self.send_json(status, {"error": {"message": message, "type": "fake", "code": str(status)}}, headers)
+
+    def send_whole(self, status: int, body: bytes, headers: Headers | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            if value is not None:
+                self.send_header(name, value)
+        self._end_headers()
+        self.wfile.write(body)
+
+    def begin_chunks(self, content_type: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Transfer-Encoding", "chunked")
+        self._end_headers()
+
+    def send_event(self, data: str) -> None:
+        self.send_chunk(f"data: {data}\n\n".encode())
+
+    def send_chunk(self, data: bytes) -> None:
+        """A chunk; an empty one is the proper end."""
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def drip(self) -> None:
+        """White space before JSON, comments of a stream, until the caller has gone: no single read waits for long."""
+        self.begin_chunks("application/json")
+        while True:
+            self.send_chunk(b" \n: \n")
+            time.sleep(DRIP_SECONDS)
+
+    def hang_up(self) -> None:
+        """Close the connection without another word."""
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _end_headers(self) -> None:
+        self.send_header("X-Request-Id", f"req_{uuid.uuid4().hex}")
+        self.end_headers()

@@ -1,0 +1,55 @@
+"""``manage.py migrate``, as the owner, into a database of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from apps.core import roles
+from settings.variables import ROOT
+from tests.conftest import worker_environment
+
+
+@pytest.fixture
+def empty(database: None) -> Iterator[dict[str, str]]:
+    """The environment of a process that finds an empty database."""
+    environment = worker_environment()
+    with psycopg.connect(environment["DATABASE_OWNER_URL"], autocommit=True) as owner:
+        owner.execute("CREATE DATABASE empty")
+        urls = {name: environment[name] for name in ("DATABASE_URL", "DATABASE_OWNER_URL")}
+        yield environment | {name: urlsplit(url)._replace(path="/empty").geturl() for name, url in urls.items()}
+        owner.execute("DROP DATABASE empty")
+
+
+def migrate(environment: dict[str, str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, "manage.py", "migrate", "core", "--verbosity", "0"]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+
+
+def waits_for_a_lock(process: "subprocess.Popen[str]", connection: psycopg.Connection) -> bool:
+    """Whether the process comes to wait for an advisory lock before it ends."""
+    waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while process.poll() is None:
+        if connection.execute(waiting).rowcount:
+            return True
+    return False
+
+
+def test_migrations_wait_for_those_of_another_process(empty: dict[str, str]) -> None:
+    with psycopg.connect(empty["DATABASE_OWNER_URL"], autocommit=True) as owner:
+        owner.execute("SELECT pg_advisory_lock(%s)", [roles.MIGRATION_LOCK])
+        process = migrate(empty)
+        assert waits_for_a_lock(process, owner)
+    _, complaint = process.communicate()
+    assert process.returncode == 0, complaint
+
+
+def test_the_tables_belong_to_the_owner(empty: dict[str, str]) -> None:
+    _, complaint = migrate(empty).communicate()
+    with psycopg.connect(empty["DATABASE_URL"]) as application:
+        owners = application.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+        assert owners.fetchall() == [("nooble_owner",)], complaint
