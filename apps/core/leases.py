@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, close_old_connections, models
+from django.db import DatabaseError, connection, models
 from django.db.models.functions import Now
 
 from apps.core.context import ExecutionContext
@@ -77,10 +77,11 @@ class _Heart(threading.Thread):
                 leases = list(self._held)
             for lease in leases:
                 self._beat(lease)
+            # It is used for milliseconds every few seconds: somebody else can have it meanwhile.
+            connection.close()
 
     def _beat(self, lease: Lease) -> None:
         try:
-            close_old_connections()
             lease.renew()
         except DatabaseError:
             # The next beat tries again; if the database stays away, the lease expires, which is what it is for.
