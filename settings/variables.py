@@ -175,7 +175,7 @@ VARIABLES = (
     Variable(
         name="OPENAI_API_KEY",
         section="Providers",
-        help="The deployment's own key for OpenAI. Without it the provider is off, except for tenants with their own.",
+        help="The deployment's own key for OpenAI. Without it the provider is off.",
         example="sk-…",
         default="",
     ),
@@ -190,7 +190,7 @@ VARIABLES = (
     Variable(
         name="GROQ_API_KEY",
         section="Providers",
-        help="The deployment's own key for Groq. Without it the provider is off, except for tenants with their own.",
+        help="The deployment's own key for Groq. Without it the provider is off.",
         example="gsk_…",
         default="",
     ),

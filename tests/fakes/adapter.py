@@ -20,11 +20,12 @@ class AskableProvider(OpenAIProvider):
 
     def __init__(self, config: ProviderConfig) -> None:
         super().__init__(config)
-        self._lookups = httpx.Client(base_url=config.base_url.removesuffix("/v1"), timeout=LOOKUP_SECONDS)
+        self._url = config.base_url.removesuffix("/v1")
 
     def lookup(self, request_id: str) -> ChatResult | EmbeddingResult | Fate:
         try:
-            found = self._lookups.get(f"/requests/{request_id}").raise_for_status().json()
+            response = httpx.get(f"{self._url}/requests/{request_id}", timeout=LOOKUP_SECONDS)
+            found = response.raise_for_status().json()
         except httpx.HTTPError as error:
             raise ProviderUnreachableError("The provider could not be asked. Ask again later.") from error
         if found["state"] != "done":

@@ -1,0 +1,126 @@
+"""One call through an SDK of the OpenAI kind, its answer read as plain JSON, its failures translated.
+
+The SDKs of OpenAI and Groq are generated from one template: the same methods, the same exceptions, each over its own
+copy of httpx. They build the request, authenticate and keep connections; the answer is read here, because their models
+accept anything and would hide what a provider really sent.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from apps.providers.adapters import failures
+from apps.providers.errors import (
+    ProviderBadResponseError,
+    ProviderRefusedError,
+    ProviderTimeoutError,
+)
+
+#: A provider that cannot be reached is known sooner than the answer's own time is up.
+CONNECT_SECONDS = 5.0
+
+#: A ``with_streaming_response.create`` of an SDK.
+Create = Callable[..., contextlib.AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A JSON object that the provider sent, or one event of a stream."""
+
+    data: Mapping[str, Any]
+    #: The provider's id of the call, from its header.
+    request_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """How to call one provider: its SDK, the httpx that the SDK is built on, its name for people.
+
+    ``secret`` is the key, so that it can be kept out of errors.
+    """
+
+    sdk: ModuleType
+    http: ModuleType
+    name: str
+    secret: str = field(repr=False)
+
+    def answer(self, create: Create, body: Mapping[str, Any], *, request_id: str, timeout: float) -> Answer:
+        """The one JSON object that answers the request."""
+        with self._response(create, body, request_id, timeout) as (response, parts):
+            return Answer(data=self._parsed(b"".join(parts)), request_id=_id_of(response))
+
+    def events(self, create: Create, body: Mapping[str, Any], *, request_id: str, timeout: float) -> Iterator[Answer]:
+        """The events of a stream, up to its end. Whether it was whole is for the reader to say."""
+        with self._response(create, body, request_id, timeout) as (response, parts):
+            for line in _lines(parts):
+                kind, _, value = line.partition(b":")
+                if kind != b"data":
+                    continue
+                if value.strip() == b"[DONE]":
+                    self._drain(parts)
+                    return
+                yield Answer(data=self._parsed(value), request_id=_id_of(response))
+
+    @contextlib.contextmanager
+    def _response(
+        self, create: Create, body: Mapping[str, Any], request_id: str, timeout: float
+    ) -> Iterator[tuple[Any, Iterator[bytes]]]:
+        deadline = time.monotonic() + timeout
+        limits = self.http.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
+        # The first is OpenAI's own header for the caller's id; the second is what gateways know. OpenAI documents no
+        # idempotency: neither header makes it safe to send a request twice.
+        headers = {"X-Client-Request-Id": request_id, "Idempotency-Key": request_id}
+        with self._translated(), create(**body, extra_headers=headers, timeout=limits) as response:
+            yield response, self._parts(response, deadline)
+
+    def _parts(self, response: Any, deadline: float) -> Iterator[bytes]:
+        """The body as it comes. httpx limits only the wait for each part: a body that drips ends here."""
+        for part in response.iter_bytes():
+            if time.monotonic() > deadline:
+                raise ProviderTimeoutError(f"{self.name} did not finish its answer in time.")
+            yield part
+
+    def _drain(self, parts: Iterator[bytes]) -> None:
+        """Read what follows the end: a connection is used again only when its answer was read to the last byte."""
+        with contextlib.suppress(self.http.HTTPError, ProviderTimeoutError):
+            for _ in parts:
+                pass
+
+    def _parsed(self, text: bytes) -> Mapping[str, Any]:
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ProviderBadResponseError(f"{self.name} sent an answer that is not JSON.") from error
+        if not isinstance(data, dict):
+            raise ProviderBadResponseError(f"{self.name} sent JSON that is no object.")
+        return data
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Foreign exceptions become ours where they enter."""
+        try:
+            yield
+        except self.sdk.APIStatusError as error:
+            raise failures.of_status(error, self.name, self.secret) from failures.redacted(error, self.secret)
+        except self.sdk.APIConnectionError as error:
+            raise failures.of_transport(error.__cause__, self.http, self.name) from error
+        except self.http.HTTPError as error:
+            raise failures.of_transport(error, self.http, self.name) from error
+        except UnicodeEncodeError as error:
+            raise ProviderRefusedError(f"The request for {self.name} holds characters that UTF-8 cannot.") from error
+
+
+def _id_of(response: Any) -> str:
+    return str(response.headers.get("x-request-id", ""))
+
+
+def _lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Whole lines. Only a line feed ends one: the text may hold other characters that Unicode calls line breaks."""
+    rest = b""
+    for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        yield from lines

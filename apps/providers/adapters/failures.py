@@ -1,0 +1,100 @@
+"""From the exceptions of an SDK and its httpx to ours, by the one question: can the provider have counted the call?"""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import ModuleType
+from typing import Any
+
+from apps.providers.errors import (
+    ProviderAuthenticationError,
+    ProviderBadResponseError,
+    ProviderError,
+    ProviderInterruptedError,
+    ProviderRateLimitedError,
+    ProviderRefusedError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    ProviderUnreachableError,
+)
+
+#: Of a provider's own message, so much is passed on.
+LONGEST_MESSAGE = 300
+
+
+def of_status(error: Any, name: str, secret: str) -> ProviderError:
+    """From an SDK's ``APIStatusError``: an answer of 4xx or 5xx."""
+    status = int(error.status_code)
+    facts: dict[str, Any] = {
+        "provider_request_id": error.response.headers.get("x-request-id", ""),
+        "retry_after": retry_after(error.response.headers),
+    }
+    if status in (401, 403):
+        return ProviderAuthenticationError(f"{name} did not accept the key ({status}). Check it.", **facts)
+    if status == 429:
+        return ProviderRateLimitedError(f"{name} asks us to slow down. Try again later.", **facts)
+    if status == 408:
+        # The server, or a proxy before it, gave up waiting: no word about what was done by then.
+        return ProviderTimeoutError(f"{name} gave up on the request (408).", **facts)
+    if status < 500:
+        return ProviderRefusedError(f"{name} refused the request ({status}): {_message(error, secret)}", **facts)
+    return ProviderUnavailableError(f"{name} failed ({status}). Try again later.", **facts)
+
+
+def of_transport(error: BaseException | None, http: ModuleType, name: str) -> ProviderError:
+    """From an exception of ``http``, httpx or httpx2. Only one raised before anything was sent is proof."""
+    unsent = (http.ConnectError, http.ConnectTimeout, http.PoolTimeout, http.ProxyError, http.UnsupportedProtocol)
+    if isinstance(error, unsent):
+        return ProviderUnreachableError(f"No connection to {name} could be opened. Try again later.")
+    if isinstance(error, http.TimeoutException):
+        return ProviderTimeoutError(f"{name} did not answer in time.")
+    if isinstance(error, http.DecodingError):
+        return ProviderBadResponseError(f"{name} sent an answer that could not be decoded.")
+    return ProviderInterruptedError(f"The connection to {name} broke after the request was sent.")
+
+
+def redacted(error: Any, secret: str) -> Any:
+    """The SDK's error without the key, which some servers repeat in what they say: tracebacks print it."""
+    error.args = tuple(_without(str(argument), secret) for argument in error.args)
+    return error
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds a provider asks us to wait: ``Retry-After-Ms``, or ``Retry-After`` as seconds or as an HTTP date."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    return seconds if seconds is not None or value is None else _until(value)
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _until(date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _message(error: Any, secret: str) -> str:
+    """What the provider said, short and without the key."""
+    body = error.body if isinstance(error.body, Mapping) else {}
+    inner = body.get("error", body)
+    message = inner.get("message") if isinstance(inner, Mapping) else inner
+    text = message if isinstance(message, str) and message else "it gave no reason."
+    return _without(text, secret)[:LONGEST_MESSAGE]
+
+
+def _without(text: str, secret: str) -> str:
+    return text.replace(secret, "[key]") if secret else text

@@ -1,0 +1,72 @@
+"""OpenAI, and by ``base_url`` every service that speaks its wire format."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import openai
+
+from apps.providers import catalog
+from apps.providers.adapters import wire
+from apps.providers.adapters.channel import Channel
+from apps.providers.base import (
+    ChatChunk,
+    ChatRequest,
+    ChatResult,
+    EmbeddingRequest,
+    EmbeddingResult,
+    ProviderConfig,
+)
+
+BASE_URL = "https://api.openai.com/v1"
+#: Services without keys take any; the SDK insists on one.
+NO_KEY = "none"
+
+
+class OpenAIProvider:
+    """Chat completions and embeddings."""
+
+    def __init__(self, config: ProviderConfig) -> None:
+        # Given even when empty: the SDK would take them from its own environment variables.
+        self._client = openai.OpenAI(
+            api_key=config.api_key or NO_KEY, base_url=config.base_url or BASE_URL, max_retries=0
+        )
+        self._channel = Channel(sdk=openai, http=httpx2, name="OpenAI", secret=config.api_key)
+
+    def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
+        create = self._client.chat.completions.with_streaming_response.create
+        answer = self._channel.answer(create, _chat(request), request_id=request_id, timeout=timeout)
+        return wire.chat_result(answer, _facts(request.model))
+
+    def stream(self, request: ChatRequest, *, request_id: str, timeout: float) -> Iterator[ChatChunk]:
+        create = self._client.chat.completions.with_streaming_response.create
+        body = {**_chat(request), "stream": True, "stream_options": {"include_usage": True}}
+        events = self._channel.events(create, body, request_id=request_id, timeout=timeout)
+        yield from wire.chat_chunks(events, _facts(request.model))
+
+    def embed(self, request: EmbeddingRequest, *, request_id: str, timeout: float) -> EmbeddingResult:
+        facts = _facts(request.model)
+        create = self._client.embeddings.with_streaming_response.create
+        body = {
+            "model": request.model,
+            "input": list(request.texts),
+            "encoding_format": "base64",
+            **wire.dimensions(request, facts),
+        }
+        answer = self._channel.answer(create, body, request_id=request_id, timeout=timeout)
+        return wire.embedding_result(answer, request, facts)
+
+
+def _facts(model: str) -> catalog.ModelSpec:
+    # A service behind base_url may have models of other names: nothing is known of those.
+    return catalog.model("openai", model)
+
+
+def _chat(request: ChatRequest) -> dict[str, Any]:
+    facts = _facts(request.model)
+    body = {"model": request.model, "messages": wire.messages(request), **facts.parameters}
+    if facts.reasoning:
+        return {**body, "max_completion_tokens": request.max_tokens}
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    return {**body, "max_tokens": request.max_tokens}

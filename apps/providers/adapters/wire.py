@@ -1,0 +1,149 @@
+"""OpenAI's wire format, which Groq and many others speak: our requests as its JSON, its JSON as our results."""
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from apps.providers import passages
+from apps.providers.adapters import metering
+from apps.providers.adapters.channel import Answer
+from apps.providers.base import ChatChunk, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult, Vectors
+from apps.providers.catalog import ModelSpec
+from apps.providers.errors import (
+    ProviderBadResponseError,
+    ProviderInterruptedError,
+    ProviderUnavailableError,
+    UnsupportedDimensionsError,
+)
+
+
+def messages(request: ChatRequest) -> list[dict[str, str]]:
+    """The messages, passages included."""
+    return [{"role": message.role, "content": message.content} for message in passages.render(request)]
+
+
+def chat_result(answer: Answer, facts: ModelSpec) -> ChatResult:
+    """The answer in one piece."""
+    choice = _choice(answer.data)
+    if choice is None:
+        raise ProviderBadResponseError("The provider's answer holds no choice.", provider_request_id=_id_of(answer))
+    text = _text(choice.get("message"))
+    raw = _usage(answer.data)
+    return ChatResult(
+        text=text,
+        finish_reason=str(choice.get("finish_reason") or ""),
+        usage=metering.read(raw, answered=bool(text), at_most=facts.context_window),
+        raw_usage=raw,
+        provider_request_id=_id_of(answer),
+        model=str(answer.data.get("model") or ""),
+    )
+
+
+def chat_chunks(events: Iterable[Answer], facts: ModelSpec) -> Iterator[ChatChunk]:
+    """The pieces of a streamed answer and its closing chunk."""
+    raw: Mapping[str, Any] = {}
+    finish, answered, request_id, model = "", False, "", ""
+    for event in events:
+        _refuse_error(event)
+        request_id, model = _id_of(event), str(event.data.get("model") or model)
+        raw = _usage(event.data) or raw
+        choice = _choice(event.data) or {}
+        finish = str(choice.get("finish_reason") or finish)
+        if text := _text(choice.get("delta")):
+            answered = True
+            yield ChatChunk(delta=text, provider_request_id=request_id, model=model)
+    if not finish:
+        raise ProviderInterruptedError("The stream ended before the answer did.", provider_request_id=request_id)
+    yield ChatChunk(
+        finish_reason=finish,
+        usage=metering.read(raw, answered=answered, at_most=facts.context_window),
+        raw_usage=raw,
+        provider_request_id=request_id,
+        model=model,
+    )
+
+
+def dimensions(request: EmbeddingRequest, facts: ModelSpec) -> dict[str, int]:
+    """The request's ``dimensions``, if they are to be sent: models of one size refuse even their own."""
+    wanted = request.dimensions
+    if wanted is None or (wanted == facts.dimensions and not facts.matryoshka):
+        return {}
+    if facts.dimensions is not None and (wanted > facts.dimensions or not facts.matryoshka):
+        raise UnsupportedDimensionsError(f"{facts.model} makes vectors of {facts.dimensions}, not of {wanted}.")
+    return {"dimensions": wanted}
+
+
+def embedding_result(answer: Answer, request: EmbeddingRequest, facts: ModelSpec) -> EmbeddingResult:
+    """The vectors, in the order of the texts."""
+    raw = _usage(answer.data)
+    at_most = facts.context_window and facts.context_window * len(request.texts)
+    try:
+        vectors = _vectors(answer.data["data"], request.dimensions or facts.dimensions)
+    except (KeyError, TypeError, ValueError) as error:
+        message = "The provider's answer holds no vectors, or some that cannot be."
+        raise ProviderBadResponseError(message, provider_request_id=_id_of(answer)) from error
+    if len(vectors) != len(request.texts):
+        message = f"The provider sent {len(vectors)} vectors for {len(request.texts)} texts."
+        raise ProviderBadResponseError(message, provider_request_id=_id_of(answer))
+    return EmbeddingResult(
+        vectors=vectors,
+        usage=metering.read(raw, answered=False, at_most=at_most),
+        raw_usage=raw,
+        provider_request_id=_id_of(answer),
+        model=str(answer.data.get("model") or ""),
+    )
+
+
+def _vectors(items: Any, size: int | None) -> Vectors:
+    """Rows sorted by ``index`` and brought to unit length; a ValueError for anything that is no set of vectors."""
+    rows = {item["index"]: _vector(item["embedding"]) for item in items}
+    if len(rows) != len(items):
+        raise ValueError("an index is there twice")
+    matrix = np.stack([rows[index] for index in range(len(rows))])
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0) or matrix.shape[1] != (size or matrix.shape[1]):
+        raise ValueError("a vector is not finite, empty, or of another size")
+    return np.asarray(matrix / lengths, dtype=np.float32)
+
+
+def _vector(value: Any) -> npt.NDArray[np.float64]:
+    """Base64 of little-endian float32, as asked for; servers that only speak lists of numbers send those."""
+    numbers = np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4") if isinstance(value, str) else value
+    return np.asarray(numbers, dtype=np.float64)
+
+
+def _choice(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    choices = data.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return choice if isinstance(choice, Mapping) else None
+
+
+def _text(part: Any) -> str:
+    """The text of a message or of a delta; a refusal is an answer too."""
+    part = part if isinstance(part, Mapping) else {}
+    text = part.get("content") or part.get("refusal") or ""
+    if not isinstance(text, str):
+        raise ProviderBadResponseError("The provider's answer is not text.")
+    return text
+
+
+def _usage(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The usage as sent. In a stream Groq tells it under a name of its own."""
+    own = data.get("x_groq")
+    usage = (own.get("usage") if isinstance(own, Mapping) else None) or data.get("usage")
+    return usage if isinstance(usage, Mapping) else {}
+
+
+def _refuse_error(event: Answer) -> None:
+    """In a stream, which has begun with a 200, an error is an event."""
+    own = event.data.get("x_groq")
+    if event.data.get("error") or (isinstance(own, Mapping) and own.get("error")):
+        message = "The provider failed while it was answering. Try again later."
+        raise ProviderUnavailableError(message, provider_request_id=_id_of(event))
+
+
+def _id_of(answer: Answer) -> str:
+    return answer.request_id or str(answer.data.get("id") or "")

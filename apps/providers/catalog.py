@@ -1,0 +1,139 @@
+"""Which providers and models there are, as data. Nothing is called from here: see :mod:`apps.providers.registry`.
+
+A provider that nooble does not know is added by the deployment, with a dotted path to its adapter:
+``NOOBLE_PROVIDERS = {"acme": {"adapter": "acme.nooble.AcmeProvider", "api_key": "…", "base_url": "…"}}``.
+"""
+
+import functools
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from django.conf import settings
+
+from apps.providers.errors import UnknownProviderError
+
+Work = Literal["chat", "embed"]
+
+_MODELS = Path(__file__).with_name("models.toml")
+#: ``gpt-4o-2024-08-06`` is a dated ``gpt-4o``, ``ft:gpt-4o:acme::x1`` one that was tuned.
+_VARIANT = re.compile(r"^(?:ft:)?(?P<model>[^:]+?)(?:-\d{4}-\d{2}-\d{2})?(?::.*)?$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """The tokens that a provider adds around messages: what is expected, and a bound that they never exceed."""
+
+    per_message: int
+    per_request: int
+    bound_per_message: int
+    bound_per_request: int
+
+
+#: 3 tokens a message, one for its role, 3 that open the answer: OpenAI's cookbook, "How to count tokens with tiktoken".
+OPENAI_FRAMING = Framing(per_message=4, per_request=3, bound_per_message=8, bound_per_request=32)
+#: Other chat templates add headers to each message and some a preamble of their own (gpt-oss: about 70 tokens).
+TEMPLATE_FRAMING = Framing(per_message=4, per_request=3, bound_per_message=16, bound_per_request=256)
+NO_FRAMING = Framing(per_message=0, per_request=0, bound_per_message=0, bound_per_request=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderSpec:
+    name: str
+    #: Dotted path of a class that is built with a :class:`apps.providers.base.ProviderConfig`.
+    adapter: str
+    does: frozenset[Work] = frozenset({"chat", "embed"})
+    #: The environment variable that the deployment's key is read from; empty when none is needed.
+    key_variable: str = ""
+    framing: Framing = TEMPLATE_FRAMING
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What is known of a model; None is "not known", as for a model that only the deployment knows."""
+
+    provider: str
+    model: str
+    family: str | None = None
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    dimensions: int | None = None
+    matryoshka: bool | None = None
+    tokenizer: str | None = None
+    reasoning: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+PROVIDERS = {
+    spec.name: spec
+    for spec in (
+        ProviderSpec(
+            name="openai",
+            adapter="apps.providers.adapters.openai.OpenAIProvider",
+            key_variable="OPENAI_API_KEY",
+            framing=OPENAI_FRAMING,
+        ),
+        ProviderSpec(
+            name="groq",
+            adapter="apps.providers.adapters.groq.GroqProvider",
+            does=frozenset({"chat"}),
+            key_variable="GROQ_API_KEY",
+        ),
+        ProviderSpec(
+            name="local",
+            adapter="apps.providers.adapters.local.LocalProvider",
+            framing=NO_FRAMING,
+        ),
+    )
+}
+
+
+def provider(name: str) -> ProviderSpec:
+    """The provider of that name, the deployment's own included.
+
+    Raises :class:`UnknownProviderError`.
+    """
+    known = PROVIDERS.get(name)
+    adapter = settings.NOOBLE_PROVIDERS.get(name, {}).get("adapter")
+    if adapter:
+        return replace(known, adapter=adapter) if known else ProviderSpec(name=name, adapter=adapter)
+    if known is None:
+        raise UnknownProviderError(f"There is no provider {name!r}. Choose one of: {', '.join(provider_names())}.")
+    return known
+
+
+def provider_names() -> list[str]:
+    """The names of all providers of this deployment, configured or not."""
+    added = {name for name, entry in settings.NOOBLE_PROVIDERS.items() if entry.get("adapter")}
+    return sorted(PROVIDERS.keys() | added)
+
+
+def model(provider_name: str, model_name: str) -> ModelSpec:
+    """What is known of a model: of a dated or tuned one, what is known of the model that it comes from.
+
+    Raises :class:`UnknownProviderError`; an unknown model of a known provider is allowed.
+    """
+    provider(provider_name)
+    known = _table().get(provider_name, {})
+    facts = known.get(model_name)
+    if facts is None and (variant := _VARIANT.match(model_name)):
+        facts = known.get(variant["model"])
+    return replace(facts, model=model_name) if facts else ModelSpec(provider=provider_name, model=model_name)
+
+
+def models(provider_name: str) -> tuple[ModelSpec, ...]:
+    """The provider's models that nooble knows the facts of."""
+    provider(provider_name)
+    return tuple(_table().get(provider_name, {}).values())
+
+
+@functools.cache
+def _table() -> dict[str, dict[str, ModelSpec]]:
+    table: dict[str, dict[str, dict[str, Any]]] = tomllib.loads(_MODELS.read_text(encoding="utf-8"))
+    return {
+        name: {model: ModelSpec(provider=name, model=model, **facts) for model, facts in rows.items()}
+        for name, rows in table.items()
+    }

@@ -1,0 +1,87 @@
+"""How many tokens a text or a request is: the one place that counts, for holds, estimates, windows and chunks."""
+
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from apps.providers import catalog, encodings, passages
+from apps.providers.base import ChatRequest
+from apps.providers.encodings import Tokenizer
+
+#: What an unknown model's tokens are counted with: the most recent vocabulary at hand.
+ESTIMATE_WITH = "o200k_base"
+#: SentencePiece vocabularies put a space before a text, and some add a begin and an end to it.
+SPECIAL_TOKENS = 3
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    tokens: int
+    #: True when the model's own tokenizer is not known and another one counted.
+    estimated: bool
+
+
+def count(text: str, *, provider: str, model: str) -> TokenCount:
+    """The tokens of one text.
+
+    Raises :class:`apps.providers.errors.UnknownProviderError`, as everything here does.
+    """
+    tokenizer, estimated = _tokenizer(provider, model)
+    return TokenCount(tokenizer.count(text), estimated)
+
+
+def count_chat(request: ChatRequest, *, provider: str) -> TokenCount:
+    """The input tokens of a request as it is rendered: its passages and what the provider adds around messages."""
+    tokenizer, estimated = _tokenizer(provider, request.model)
+    framing = catalog.provider(provider).framing
+    contents = _contents(request)
+    tokens = sum(map(tokenizer.count, contents)) + framing.per_message * len(contents) + framing.per_request
+    return TokenCount(tokens, estimated)
+
+
+def upper_bound(text: str, *, provider: str, model: str) -> int:
+    """A number of tokens that the text never exceeds, for holds: exact where the tokenizer is known."""
+    return _bounds([text], provider, model)
+
+
+def upper_bound_chat(request: ChatRequest, *, provider: str) -> int:
+    """A number of input tokens that the request never exceeds; its ``max_tokens`` bound the answer."""
+    framing = catalog.provider(provider).framing
+    contents = _contents(request)
+    return (
+        _bounds(contents, provider, request.model)
+        + framing.bound_per_message * len(contents)
+        + framing.bound_per_request
+    )
+
+
+def truncate(text: str, tokens: int, *, provider: str, model: str) -> str:
+    """The beginning of the text, at most so many tokens long as :func:`count` counts them."""
+    return _tokenizer(provider, model)[0].head(text, tokens)
+
+
+def _contents(request: ChatRequest) -> list[str]:
+    return [message.content for message in passages.render(request)]
+
+
+def _tokenizer(provider: str, model: str) -> tuple[Tokenizer, bool]:
+    name = catalog.model(provider, model).tokenizer
+    return encodings.tokenizer(name or ESTIMATE_WITH), name is None
+
+
+def _bounds(texts: Iterable[str], provider: str, model: str) -> int:
+    name = catalog.model(provider, model).tokenizer
+    exact = encodings.tokenizer(name).count if name else None
+    return sum(_bound(text, exact) for text in texts)
+
+
+def _bound(text: str, exact: Callable[[str], int] | None) -> int:
+    """The tokenizer's own count, or as many tokens as bytes.
+
+    No BPE token is less than a byte. Some vocabularies normalise the text first (Qwen NFC, older ones NFKC), which can
+    make it longer: the longest form counts.
+    """
+    if exact is not None and encodings.is_regular(text):
+        return exact(text)
+    forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFKC", text))
+    return max(len(form.encode(errors="surrogatepass")) for form in forms) + SPECIAL_TOKENS

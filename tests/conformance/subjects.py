@@ -1,0 +1,63 @@
+"""The adapters that keep the contract. To add one: a line here, and what the fake provider must know of its wire."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One adapter, the models that it is tried with, and how a deployment configures it."""
+
+    name: str
+    chat_model: str
+    embedding_model: str = ""
+    #: Sizes of vectors: the model's own, and a smaller one.
+    dimensions: int = 0
+    smaller: int = 0
+    #: Speaks HTTP to a provider; the fake plays it.
+    is_remote: bool = True
+    is_askable: bool = False
+    #: Under this path of the fake.
+    base_path: str = ""
+    adapter: str = ""
+
+    def settings(self, fake_url: str, api_key: str) -> dict[str, Any]:
+        """Its entry in ``NOOBLE_PROVIDERS``."""
+        if not self.is_remote:
+            return {}
+        entry = {"api_key": api_key, "base_url": fake_url + self.base_path}
+        return {**entry, "adapter": self.adapter} if self.adapter else entry
+
+
+SUBJECTS = (
+    Subject(
+        name="openai",
+        chat_model="gpt-4o-mini",
+        embedding_model="text-embedding-3-small",
+        dimensions=1536,
+        smaller=256,
+        base_path="/v1",
+    ),
+    Subject(name="groq", chat_model="llama-3.3-70b-versatile", base_path="/openai/v1"),
+    Subject(
+        name="local",
+        chat_model="extractive",
+        embedding_model="wordllama-256",
+        dimensions=256,
+        smaller=64,
+        is_remote=False,
+    ),
+    Subject(
+        name="askable",
+        chat_model="gpt-4o-mini",
+        embedding_model="text-embedding-3-small",
+        dimensions=1536,
+        smaller=256,
+        is_askable=True,
+        base_path="/v1",
+        adapter="tests.fakes.adapter.AskableProvider",
+    ),
+)
+EMBEDDING = tuple(subject for subject in SUBJECTS if subject.embedding_model)
+REMOTE = tuple(subject for subject in SUBJECTS if subject.is_remote)
+ASKABLE = tuple(subject for subject in SUBJECTS if subject.is_askable)

@@ -1,0 +1,81 @@
+"""Vectors."""
+
+import numpy as np
+import pytest
+
+from apps.providers.errors import ProviderBadResponseError, ProviderRefusedError, UnsupportedDimensionsError
+from tests.conformance.conftest import Tried
+from tests.fakes.process import FakeProvider
+
+TEXTS = ("the pump is heavy", "the heavy pump", "dogs bark at night")
+
+
+def test_each_text_gets_a_vector_of_unit_length_in_order(embedding: Tried) -> None:
+    result = embedding.embed(*TEXTS)
+    assert result.vectors.shape == (3, embedding.subject.dimensions)
+    assert result.vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(result.vectors, axis=1), 1, atol=1e-5)
+    alone = np.vstack([embedding.embed(text).vectors for text in TEXTS])
+    np.testing.assert_allclose(result.vectors, alone, atol=1e-6)
+
+
+def test_texts_that_say_the_same_are_nearer_than_others(embedding: Tried) -> None:
+    near, same, other = embedding.embed(*TEXTS).vectors
+    assert near @ same > near @ other
+
+
+def test_a_smaller_vector_is_made_on_request(embedding: Tried) -> None:
+    vectors = embedding.embed(*TEXTS, dimensions=embedding.subject.smaller).vectors
+    assert vectors.shape == (3, embedding.subject.smaller)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_a_vector_larger_than_the_models_is_refused_uncounted(embedding: Tried, fake: FakeProvider) -> None:
+    with pytest.raises(UnsupportedDimensionsError) as caught:
+        embedding.embed(*TEXTS, dimensions=4096)
+    assert caught.value.uncounted
+    assert fake.tally() == []
+
+
+def test_the_usage_is_all_input(embedding: Tried) -> None:
+    usage = embedding.embed(*TEXTS).usage
+    assert usage is not None
+    assert usage.total_tokens == usage.fresh_input_tokens > 0
+
+
+def test_an_empty_text_is_refused_uncounted(embedding: Tried, fake: FakeProvider) -> None:
+    with pytest.raises(ProviderRefusedError) as caught:
+        embedding.embed("a pump", "")
+    assert caught.value.uncounted
+    assert fake.tally() == []
+
+
+def test_a_model_of_one_size_is_not_asked_for_it(remote_embedding: Tried, fake: FakeProvider) -> None:
+    vectors = remote_embedding.embed(*TEXTS, dimensions=1536, model="text-embedding-ada-002").vectors
+    assert vectors.shape == (3, 1536)
+    with pytest.raises(UnsupportedDimensionsError):
+        remote_embedding.embed(*TEXTS, dimensions=256, model="text-embedding-ada-002")
+    assert len(fake.arrivals()) == 1
+
+
+def test_too_few_vectors_are_a_bad_response(remote_embedding: Tried, fake: FakeProvider) -> None:
+    fake.fail("shape")
+    with pytest.raises(ProviderBadResponseError) as caught:
+        remote_embedding.embed(*TEXTS)
+    assert not caught.value.uncounted
+    assert len(fake.tally()) == 1
+
+
+def test_the_request_goes_out_once_with_our_id(remote_embedding: Tried, fake: FakeProvider) -> None:
+    remote_embedding.embed(*TEXTS)
+    (arrival,) = fake.arrivals()
+    assert arrival["headers"]["x-client-request-id"] == remote_embedding.request_id
+    assert arrival["body"]["input"] == list(TEXTS)
+    (line,) = fake.tally()
+    assert line["kind"] == "embeddings"
+
+
+def test_vectors_as_lists_of_numbers_are_read_too(remote_embedding: Tried, fake: FakeProvider) -> None:
+    expected = remote_embedding.embed(*TEXTS).vectors
+    fake.fail("floats")
+    np.testing.assert_allclose(remote_embedding.embed(*TEXTS).vectors, expected, atol=1e-6)

@@ -1,0 +1,66 @@
+"""Providers and models as data."""
+
+import pytest
+
+from apps.providers import catalog, encodings
+from apps.providers.errors import UnknownProviderError
+from tests.providers.conftest import Deploy
+
+ALL_MODELS = [spec for name in catalog.PROVIDERS for spec in catalog._table()[name].values()]
+
+
+@pytest.mark.parametrize("spec", ALL_MODELS, ids=lambda spec: f"{spec.provider}:{spec.model}")
+def test_every_known_model_is_told_consistently(spec: catalog.ModelSpec) -> None:
+    assert spec.family
+    assert spec.tokenizer is None or encodings.tokenizer(spec.tokenizer).count("one two") > 0
+    assert (spec.dimensions is None) == (spec.matryoshka is None)
+    window, longest = spec.context_window, spec.max_output_tokens
+    assert window is None or longest is None or longest <= window
+
+
+def test_a_dated_model_has_the_facts_of_the_model_it_is_dated_from() -> None:
+    dated, model = catalog.model("openai", "gpt-4.1-mini-2025-04-14"), catalog.model("openai", "gpt-4.1-mini")
+    assert dated.model == "gpt-4.1-mini-2025-04-14"
+    assert (
+        (dated.context_window, dated.tokenizer) == (model.context_window, model.tokenizer) == (1_047_576, "o200k_base")
+    )
+
+
+def test_a_dated_model_with_facts_of_its_own_keeps_them() -> None:
+    assert catalog.model("openai", "gpt-4o-2024-05-13").max_output_tokens == 4_096
+    assert catalog.model("openai", "gpt-4o-2024-08-06").max_output_tokens == 16_384
+
+
+def test_a_tuned_model_has_the_facts_of_the_model_it_was_tuned_from() -> None:
+    tuned = catalog.model("openai", "ft:gpt-4o-mini-2024-07-18:acme:support:9xyz")
+    assert (tuned.family, tuned.context_window) == ("gpt-4o", 128_000)
+
+
+def test_of_an_unknown_model_of_a_known_provider_nothing_is_known() -> None:
+    assert catalog.model("openai", "acme-7b") == catalog.ModelSpec(provider="openai", model="acme-7b")
+    assert catalog.model("openai", "acme-7b").context_window is None
+
+
+def test_an_unknown_provider_is_refused_with_the_names_of_those_there_are() -> None:
+    with pytest.raises(UnknownProviderError, match=r"'acme'.*groq, local, openai"):
+        catalog.model("acme", "gpt-4o")
+
+
+def test_a_deployment_adds_a_provider_by_its_adapter(deploy: Deploy) -> None:
+    deploy({"acme": {"adapter": "acme.nooble.AcmeProvider"}})
+    assert catalog.provider("acme").adapter == "acme.nooble.AcmeProvider"
+    assert catalog.provider_names() == ["acme", "groq", "local", "openai"]
+    assert catalog.models("acme") == ()
+    assert catalog.model("acme", "any").tokenizer is None
+
+
+def test_a_deployment_replaces_the_adapter_of_a_known_provider(deploy: Deploy) -> None:
+    deploy({"openai": {"adapter": "acme.nooble.Wrapped"}})
+    assert catalog.provider("openai").adapter == "acme.nooble.Wrapped"
+    assert catalog.provider("openai").key_variable == "OPENAI_API_KEY"
+
+
+def test_of_each_model_family_the_registry_tells_whether_it_takes_a_temperature() -> None:
+    reasoning = {spec.model for spec in catalog.models("openai") if spec.reasoning}
+    assert {"o1", "o3", "o4-mini", "gpt-5", "gpt-5.5"} <= reasoning
+    assert not {"gpt-4o", "gpt-4.1", "gpt-5-chat-latest"} & reasoning
