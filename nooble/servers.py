@@ -8,6 +8,7 @@ of it is still running.
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -176,7 +177,10 @@ class PostgresServer(Server):
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         self.account.own(draft)
-        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        # The character type decides what full text search takes for a letter: under C, quotation marks are letters.
+        letters = "UTF-8" if sys.platform == "darwin" else "C.UTF-8"
+        locale = ["--encoding=UTF8", "--locale=C", f"--lc-ctype={letters}"]
+        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         self._run("initdb", "-U", self.superuser, "--auth=trust", *locale, "-D", str(draft))
         draft.rename(self.home)
 

@@ -47,7 +47,7 @@ def database(engines: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None
 
 
 @pytest.fixture(scope="session")
-def worker(database: None, fake_provider: FakeProvider, request: pytest.FixtureRequest) -> Iterator[Supervisor]:
+def worker(database: None, fake_provider_process: FakeProvider, request: pytest.FixtureRequest) -> Iterator[Supervisor]:
     """A Celery worker for all queues, in a process of its own; started again when a test has killed it.
 
     What it logged while a test ran is shown when that test fails.

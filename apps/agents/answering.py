@@ -10,8 +10,8 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
-from apps.agents import citations, prompts
-from apps.agents.models import AgentVersion, Message, Run
+from apps.agents import citations, prompts, services
+from apps.agents.models import Message, Run
 from apps.agents.types import Author, RunStatus
 from apps.collections import retrieval
 from apps.collections.search import Hit
@@ -75,7 +75,7 @@ def _stored(hit: Hit) -> dict[str, Any]:
 def _request(ctx: ExecutionContext, run: Run) -> ChatRequest:
     assert ctx.llm_config is not None
     with unit_of_work(ctx):
-        version = AgentVersion.objects.get(agent=run.agent_id, number=run.agent_version)
+        version = services.get_version(run.agent_id, run.agent_version)
         history = _history(run)
     return prompts.build(
         ctx.llm_config,

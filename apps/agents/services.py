@@ -72,6 +72,14 @@ def get_agent(ctx: ExecutionContext, agent_id: UUID, *, lock: bool = False) -> A
     return agent
 
 
+def get_version(agent_id: UUID, number: int) -> AgentVersion:
+    """One version of an agent; raises AgentNotFoundError once the agent is deleted. The caller is in a unit of work."""
+    version = AgentVersion.objects.filter(agent=agent_id, number=number).first()
+    if version is None:
+        raise AgentNotFoundError("The agent was deleted meanwhile.")
+    return version
+
+
 def current_version(agent: Agent) -> AgentVersion:
     """The version that answers now. The caller is in a unit of work."""
     return AgentVersion.objects.get(agent=agent, number=agent.version)

@@ -200,13 +200,14 @@ class ChunkEmbedding(models.Model):
         Chunk, on_delete=models.DO_NOTHING, db_constraint=False, primary_key=True, related_name="embedding"
     )
     tenant_id = models.UUIDField(editable=False)
-    # Serves the exact scan of one space.
-    space = reference(EmbeddingSpace, related_name="+")
-    document = reference(Document, related_name="+")
+    space = reference(EmbeddingSpace, related_name="+", db_index=False)
+    document = reference(Document, related_name="+", db_index=False)
     embedding = HalfVectorField()
 
     class Meta:
         ordering = ["chunk"]
+        # Serves the exact scan of a space, and what is done with one document of it.
+        indexes = [models.Index(fields=["space", "document"], name="embedding_of_space")]
 
     def __str__(self) -> str:
         return f"vector of {self.chunk_id}"
@@ -219,12 +220,14 @@ class ChunkTerms(models.Model):
         Chunk, on_delete=models.DO_NOTHING, db_constraint=False, primary_key=True, related_name="terms"
     )
     tenant_id = models.UUIDField(editable=False)
-    space = reference(EmbeddingSpace, related_name="+")
-    document = reference(Document, related_name="+")
+    space = reference(EmbeddingSpace, related_name="+", db_index=False)
+    document = reference(Document, related_name="+", db_index=False)
     terms = SparseVectorField(dimensions=TERM_DIMENSIONS)
 
     class Meta:
         ordering = ["chunk"]
+        # Serves the exact scan of a space, and what is done with one document of it.
+        indexes = [models.Index(fields=["space", "document"], name="terms_of_space")]
         verbose_name_plural = "chunk terms"
 
     def __str__(self) -> str:

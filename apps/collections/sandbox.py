@@ -38,7 +38,7 @@ class Limits:
 
     memory_bytes: int = 2 * 1024**3
     cpu_seconds: int = 60
-    wall_seconds: int = 90
+    wall_seconds: int = 75
     output_bytes: int = 256 * 1024**2
 
 

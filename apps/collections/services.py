@@ -76,7 +76,9 @@ def delete_collection(ctx: ExecutionContext, collection_id: UUID) -> None:
     """Delete the collection with all its documents, vectors and files. What it cost stays in the ledger."""
     with unit_of_work(ctx):
         collection = get_collection(ctx, collection_id)
-        keys = list(Document.objects.filter(collection=collection).values_list("storage_key", flat=True))
+        # The documents first, as indexing locks them; only then what hangs on the collection.
+        rows = Document.objects.filter(collection=collection).order_by("pk").select_for_update(no_key=True)
+        keys = list(rows.values_list("storage_key", flat=True))
         collection.delete()
         transaction.on_commit(lambda: delete_files(keys))
 

@@ -124,7 +124,7 @@ _ALL = [
     Setting(
         name="rag_config.similarity_threshold",
         type=float,
-        default=0.0,
+        default=0.25,
         minimum=0,
         maximum=1,
         help="Passages whose cosine similarity to the question is below this are left out.",

@@ -16,7 +16,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from apps.core import dispatch
-from apps.core.context import ExecutionContext, restore
+from apps.core.context import ContextRefusedError, ExecutionContext, restore
 from apps.core.db import unit_of_work
 from apps.core.errors import BusyError, NoobleError
 from apps.core.leases import LEASE, Leased, kept
@@ -117,7 +117,17 @@ def drive(
             logger.warning("work failed", extra={"row": str(item_id), "code": error.code}, exc_info=True)
             if not _put_off(ctx, item, error):
                 give_up(ctx, item, error)
+        except Exception:
+            # What a deleted row's work stumbles over is no defect.
+            if _exists(ctx, item):
+                raise
+            logger.info("deleted while it was worked on", extra={"row": str(item_id)})
     return True
+
+
+def _exists(ctx: ExecutionContext, item: WorkItem) -> bool:
+    with unit_of_work(ctx):
+        return type(item)._default_manager.filter(pk=item.pk).exists()
 
 
 def _refuse_poison(item: WorkItem) -> None:
@@ -194,9 +204,18 @@ def republish(model: type[WorkItem], *, limit: int = 500) -> int:
         model._default_manager.filter(pk=item.pk).update(
             published_at=Now(), publications=F("publications") + 1, lease_expires_at=None
         )
-        item.publish()
-        count += 1
+        count += _published(item)
     return count
+
+
+def _published(item: WorkItem) -> bool:
+    try:
+        item.publish()
+    except ContextRefusedError:
+        # One row that cannot be understood (a damaged one, a key thrown away) must not keep all others waiting.
+        logger.exception("work cannot be published", extra={"model": item._meta.label, "row": str(item.pk)})
+        return False
+    return True
 
 
 def _free(model: type[Item]) -> models.QuerySet[Item]:

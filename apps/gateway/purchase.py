@@ -47,6 +47,8 @@ class Offer(Generic[R]):
     timeout: float
     #: Makes the call; is given our request id and the seconds it may take.
     send: Callable[[str, float], R]
+    #: Raises ProviderBadResponseError for an answer that cannot be used, whether it was sent or looked up.
+    check: Callable[[R], None] = lambda _: None
     counts: Callable[[R], TokenCounts]
     #: What the operation keeps, so that a repeated delivery needs no call. Runs in settle's transaction and may write.
     keep: Callable[[R], Mapping[str, Any]]
@@ -117,6 +119,7 @@ def _attempt(ctx: ExecutionContext, offer: Offer[R], held: Admitted) -> Settleme
     started = time.monotonic()
     try:
         result = offer.send(str(held.attempt_id), _timeout(ctx, offer))
+        offer.check(result)
     except ProviderError as error:
         settled = _after_failure(ctx, offer, held.attempt_id, error)
         if settled:
@@ -180,6 +183,7 @@ def _ask(ctx: ExecutionContext, offer: Offer[R], attempt_id: UUID) -> Settlement
     if fate is Fate.NOT_SEEN:
         written(till.void)(ctx, attempt_id, code="not_seen", detail="The provider never saw the request.")
         return None
+    offer.check(fate)
     return _settle(ctx, offer, attempt_id, fate, {"resolved_by": "lookup"})
 
 

@@ -98,9 +98,8 @@ def embed(
         model=config.model,
         hold_tokens=sum(tokens.upper_bound(text, provider=config.provider, model=config.model) for text in texts),
         timeout=EMBEDDING_TIMEOUT_SECONDS,
-        send=lambda request_id, timeout: _checked(
-            adapter.embed(request, request_id=request_id, timeout=timeout), request
-        ),
+        send=lambda request_id, timeout: adapter.embed(request, request_id=request_id, timeout=timeout),
+        check=lambda result: _check_shape(result, request),
         counts=lambda result: _embedding_counts(result, request, config.provider),
         keep=lambda result: store(result.vectors) if store else _packed(result.vectors),
         keep_writes=store is not None,
@@ -158,14 +157,13 @@ def _counts(usage: Usage) -> TokenCounts:
     )
 
 
-def _checked(result: EmbeddingResult, request: EmbeddingRequest) -> EmbeddingResult:
+def _check_shape(result: EmbeddingResult, request: EmbeddingRequest) -> None:
     """A vector of another length belongs to another space and is never stored in this one."""
     expected = (len(request.texts), request.dimensions or result.vectors.shape[1])
     if result.vectors.shape != expected:
         raise ProviderBadResponseError(
             f"Asked for vectors of shape {expected}, the provider sent {result.vectors.shape}."
         )
-    return result
 
 
 def _packed(vectors: Vectors) -> dict[str, Any]:

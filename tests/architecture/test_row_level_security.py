@@ -33,7 +33,7 @@ def _tenant_models() -> list[type[models.Model]]:
 
 
 def _columns(model: type[models.Model]) -> dict[str, models.Field[Any, Any]]:
-    return {field.column: field for field in model._meta.local_fields}
+    return {str(field.column): field for field in model._meta.local_fields}
 
 
 TENANT_MODELS = [pytest.param(model, id=model._meta.label) for model in _tenant_models()]
@@ -85,7 +85,7 @@ def planted(request: pytest.FixtureRequest, owner: Persona) -> Iterator[Planted]
         return
     with transaction.atomic("owner"), transaction.get_connection("owner").cursor() as cursor:
         _insert_as_owner(cursor, table, values)
-    key = model._meta.pk.column
+    key = str(model._meta.pk.column)
     with operator_scope("test"):
         [row] = fetch_all(f"SELECT {key} AS key FROM {table} WHERE tenant_id = %s LIMIT 1", [owner.tenant.pk])
     yield Planted(table, key, row["key"])
@@ -132,7 +132,7 @@ def _values(model: type[models.Model], tenant_id: UUID) -> dict[str, Any]:
 
 
 #: A value for a column that has no default, by the kind of its field; the first that fits.
-BY_KIND: list[tuple[type[models.Field], Callable[[], Any]]] = [
+BY_KIND: list[tuple[type[models.Field[Any, Any]], Callable[[], Any]]] = [
     (models.UUIDField, uuid4),
     (models.JSONField, lambda: "{}"),
     (models.BooleanField, lambda: True),

@@ -3,9 +3,10 @@
 import hashlib
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
@@ -142,9 +143,8 @@ def term(lexeme: str) -> int:
 
 
 def test_a_terms_place_is_the_same_on_every_platform(database: None) -> None:
-    assert terms("flow flows flowing résumé", "simple") == {
-        term(word): 1 for word in "flow flows flowing résumé".split()
-    }
+    words = ["flow", "flows", "flowing", "résumé"]
+    assert terms(" ".join(words), "simple") == {term(word): 1 for word in words}
     assert term("flow") == 218059928
 
 
@@ -152,7 +152,7 @@ def test_words_are_reduced_to_stems_and_stop_words_dropped(database: None) -> No
     assert terms("the flows were flowing") == {term("flow"): 2}
 
 
-@pytest.mark.parametrize("text", ["“flow”", "flow—flow"[:5], "¿flow?", "«flow»", "ﬂow", "ｆｌｏｗ"])
+@pytest.mark.parametrize("text", ["“flow”", "—flow—", "¿flow?", "«flow»", "ﬂow", "\uff46\uff4c\uff4f\uff57"])
 def test_typography_does_not_hide_a_word(database: None, text: str) -> None:
     assert terms(text) == {term("flow"): 1}
 
@@ -192,7 +192,7 @@ def test_a_hostile_text_is_read_within_the_limits_of_to_tsvector(database: None,
 
 def test_a_text_has_no_more_terms_than_a_sparse_vector_holds(database: None, library: Library) -> None:
     library.add(" ".join(f"{chr(0x4E00 + number)}-{chr(0x20000 + number)}" for number in range(16_000)))
-    assert library.statistics()[1] == (1, 16_000)
+    assert len(library.statistics()[0]) == 16_000
 
 
 # Statistics
@@ -233,11 +233,12 @@ def test_statistics_equal_a_recount_whatever_happens_at_once(library: Library) -
     words = [f"word{number}" for number in range(60)]
     documents = [library.store(*(" ".join(chance.choices(words, k=30)) for _ in range(3))) for _ in range(12)]
     doomed = documents[8:]
-    work = [(library.index, document) for document in documents] * 3
+    work: list[tuple[Callable[[Document], object], Document]] = []
+    work += [(library.index, document) for document in documents] * 3
     work += [(library.unindex, document) for document in documents] * 2
-    work += [(lambda document: _delete(library, document), document) for document in doomed]
+    work += [(partial(_delete, library), document) for document in doomed]
     chance.shuffle(work)
-    with ThreadPoolExecutor(6, initializer=connection.close) as pool:
+    with ThreadPoolExecutor(6) as pool:
         for outcome in [pool.submit(_in_thread, step, document) for step, document in work]:
             outcome.result()
     assert library.statistics() == library.recount()
@@ -247,7 +248,7 @@ def test_statistics_equal_a_recount_whatever_happens_at_once(library: Library) -
     assert library.statistics()[1][0] == 8 * 3
 
 
-def _in_thread(step: Any, document: Document) -> None:
+def _in_thread(step: Callable[[Document], object], document: Document) -> None:
     try:
         step(document)
     finally:
@@ -265,17 +266,13 @@ def _delete(library: Library, document: Document) -> None:
 
 def test_the_lexical_score_is_bm25(library: Library) -> None:
     library.add("flow flow wing", "heat", "wing plate plate plate")
-    hits = find(library.ctx, [library.query()], "flow wing", mode="lexical")
-    average, chunks = 8 / 3, 3
-    assert hits[0].text == "flow flow wing"
-    assert hits[0].score == pytest.approx(
-        bm25(2, df=1, length=3, average=average, chunks=chunks)
-        + bm25(1, df=2, length=3, average=average, chunks=chunks),
-        rel=1e-5,
-    )
+    best = find(library.ctx, [library.query()], "flow flow wing", mode="lexical")[0]
+    assert best.text == "flow flow wing"
+    flow, wing = bm25(2, df=1, length=3), bm25(1, df=2, length=3)
+    assert best.score == pytest.approx(2 * flow + wing, rel=1e-5)
 
 
-def bm25(occurrences: int, *, df: int, length: int, average: float, chunks: int) -> float:
+def bm25(occurrences: int, *, df: int, length: int, average: float = 8 / 3, chunks: int = 3) -> float:
     idf = math.log(1 + (chunks - df + 0.5) / (df + 0.5))
     return idf * occurrences * 2.5 / (occurrences + 1.5 * (0.25 + 0.75 * length / average))
 
@@ -376,12 +373,20 @@ def test_a_hit_says_where_it_stands(library: Library) -> None:
 
 def test_a_space_without_an_answer_wins_no_places(library: Library) -> None:
     other = Library(library.ctx)
-    library.add("flow over a wing", "the wing of a plane", vector=EAST)
-    other.add(
-        "a cake", "with cream", "and a wing of chocolate in its middle, which is what it is known for", vector=NORTH
-    )
-    hits = find(library.ctx, [library.query(), other.query()], "wing in a flow", limit=2)
-    assert sorted(texts(hits)) == ["flow over a wing", "the wing of a plane"]
+    library.add("flow over a wing", vector=EAST)
+    library.add("the wing of a plane", vector=[2.0, 1.0, 0.0])
+    other.add("a cake", vector=[1.0, 3.0, 0.0])
+    other.add("with cream", vector=UP)
+    hits = find(library.ctx, [library.query(), other.query()], "wing in a flow")
+    assert texts(hits) == ["flow over a wing", "the wing of a plane", "a cake", "with cream"]
+
+
+def test_words_count_for_what_they_weigh_in_their_own_space(library: Library) -> None:
+    other = Library(library.ctx)
+    library.add("flow over a wing", "flow in a pipe", *["heat in a slab"] * 8)
+    other.add("a wing", "a cake")
+    hits = find(library.ctx, [library.query(), other.query()], "wing in a flow", limit=3)
+    assert texts(hits) == ["flow over a wing", "flow in a pipe", "a wing"]
 
 
 def test_similarities_of_two_models_are_not_compared(library: Library) -> None:

@@ -72,7 +72,7 @@ def test_a_context_that_is_too_large_does_not_travel() -> None:
 
 def test_a_context_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        context().tenant_tier = "enterprise"  # type: ignore[misc]
+        context().tenant_tier = "enterprise"
 
 
 def test_a_renewed_context_keeps_the_moment_its_keys_are_made_of() -> None:

@@ -151,6 +151,18 @@ def test_a_row_whose_worker_died_is_published_at_once(
     assert not is_published(run, monkeypatch)
 
 
+def test_a_row_whose_context_is_not_ours_keeps_no_other_waiting(
+    owner: Persona, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with unit_of_work(owner.ctx):
+        damaged = Run.objects.get(pk=run.pk)
+        damaged.pk, damaged.signed_context = new_id(), "damaged"
+        damaged.save(force_insert=True)
+        Run.objects.update(published_at=Now() - timedelta(minutes=1))
+    assert is_published(run, monkeypatch)
+    assert not is_published(damaged, monkeypatch)
+
+
 def drive(owner: Persona, run: Run, error: NoobleError | None = None) -> list[str]:
     """Deliver the run once; what was given up and why."""
     given_up: list[str] = []

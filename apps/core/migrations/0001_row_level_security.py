@@ -16,6 +16,7 @@ CREATE FUNCTION nooble_payer() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS
 --   owner     the tenant whose agent and collections are used; others read them through it, only it writes them
 --   payer     the tenant that is billed (budgets)
 --   parties   written for consumer, owner and payer at once; read by any of the three (ledger rows)
+-- The sub-selects are evaluated once a statement; without them the setting is read again for every row.
 CREATE PROCEDURE nooble_protect(target regclass, visible_to text) LANGUAGE plpgsql AS $procedure$
 DECLARE
     readable text;
@@ -23,18 +24,18 @@ DECLARE
 BEGIN
     CASE visible_to
         WHEN 'consumer' THEN
-            readable := 'tenant_id = nooble_consumer()';
+            readable := 'tenant_id = (SELECT nooble_consumer())';
             writable := readable;
         WHEN 'owner' THEN
-            readable := 'tenant_id = nooble_owner()';
-            writable := 'tenant_id = nooble_owner() AND tenant_id = nooble_consumer()';
+            readable := 'tenant_id = (SELECT nooble_owner())';
+            writable := readable || ' AND tenant_id = (SELECT nooble_consumer())';
         WHEN 'payer' THEN
-            readable := 'tenant_id = nooble_payer()';
+            readable := 'tenant_id = (SELECT nooble_payer())';
             writable := readable;
         WHEN 'parties' THEN
-            readable := 'nooble_consumer() IN (tenant_id, owner_tenant_id, payer_tenant_id)';
-            writable := 'tenant_id = nooble_consumer() AND owner_tenant_id = nooble_owner()'
-                        ' AND payer_tenant_id = nooble_payer()';
+            readable := '(SELECT nooble_consumer()) IN (tenant_id, owner_tenant_id, payer_tenant_id)';
+            writable := 'tenant_id = (SELECT nooble_consumer()) AND owner_tenant_id = (SELECT nooble_owner())'
+                        ' AND payer_tenant_id = (SELECT nooble_payer())';
     END CASE;
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', target);
     EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', target);

@@ -9,7 +9,7 @@ CALL nooble_protect('tenants_apikey', 'consumer');
 ALTER TABLE tenants_tenant ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenants_tenant FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_read ON tenants_tenant FOR SELECT
-    USING (id IN (nooble_consumer(), nooble_owner(), nooble_payer()));
+    USING (id IN ((SELECT nooble_consumer()), (SELECT nooble_owner()), (SELECT nooble_payer())));
 CREATE POLICY operator ON tenants_tenant TO nooble_operator USING (true) WITH CHECK (true);
 """
 UNPROTECT = """
