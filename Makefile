@@ -31,6 +31,7 @@ lint: $(VENV)/requirements-dev.stamp  ## Check the code without running it
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	DJANGO_SETTINGS_MODULE=settings.dev $(BIN)/python manage.py document_settings --check
+	DJANGO_SETTINGS_MODULE=settings.dev $(BIN)/python manage.py document_errors --check
 
 format: $(VENV)/requirements-dev.stamp  ## Format the code, and repair what can be repaired without thinking
 	$(BIN)/ruff check --fix .
@@ -42,7 +43,7 @@ requirements: $(BIN)/python  ## Resolve requirements*.in again, to the newest ve
 	$(COMPILE) --upgrade requirements-dev.in --output-file requirements-dev.txt
 
 bench-retrieval: $(VENV)/requirements.stamp  ## Measure retrieval on a data set DATASET=folder
-	@$(BIN)/python -m benchmarks.retrieval "$${DATASET:?name a folder: make bench-retrieval DATASET=…}"
+	@$(BIN)/python benchmarks/retrieval.py --dataset "$${DATASET:?name a folder: make bench-retrieval DATASET=…}"
 
 clean:  ## Remove the virtual environment and the caches; the data in .nooble stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis staticfiles

@@ -23,11 +23,11 @@ from tests.personas import Persona
 
 
 @pytest.fixture
-def run(owner: Persona) -> Run:
-    """A run that nobody has published."""
+def run(owner: Persona) -> Iterator[Run]:
+    """A run that nobody has published, and that nobody is woken up for after the test."""
     with unit_of_work(owner.ctx):
         conversation = Conversation.objects.create(tenant_id=owner.tenant.pk, agent_id=new_id())
-        return Run.objects.create(
+        run = Run.objects.create(
             tenant_id=owner.tenant.pk,
             owner_tenant_id=owner.tenant.pk,
             payer_tenant_id=owner.tenant.pk,
@@ -38,6 +38,9 @@ def run(owner: Persona) -> Run:
             question="Why?",
             signed_context=owner.ctx.sign(),
         )
+    yield run
+    with unit_of_work(owner.ctx):
+        Run.objects.update(status="cancelled")
 
 
 def claim(owner: Persona, run: Run) -> Run | None:
