@@ -25,6 +25,8 @@ class NoobleError(Exception):
     status: ClassVar[int] = 500
     #: Whether the same call, made again later, can succeed.
     retryable: ClassVar[bool] = False
+    #: Seconds to wait before that, when somebody said so.
+    retry_after: float | None = None
 
     def __init__(self, detail: str = "", *, errors: Sequence[FieldError] = (), **extra: Any) -> None:
         """``detail`` is shown to the client, so it never holds a secret; ``extra`` are further problem members."""

@@ -139,7 +139,8 @@ def _put_off(ctx: ExecutionContext, item: WorkItem, error: NoobleError) -> bool:
     waits = isinstance(error, BusyError) or (error.retryable and item.patient)
     if not waits or item.deliveries >= MAX_DELIVERIES:
         return False
-    pause = min(POSTPONE_SECONDS * 2 ** (item.deliveries - 1), MAX_POSTPONE_SECONDS)
+    asked = error.retry_after or 0.0
+    pause = min(max(asked, POSTPONE_SECONDS * 2 ** (item.deliveries - 1)), MAX_POSTPONE_SECONDS)
     with unit_of_work(ctx):
         return postpone(item, seconds=pause)
 

@@ -1,4 +1,13 @@
-from apps.core.errors import BusyError
+from apps.core.errors import BusyError, NoobleError
+from apps.ledger.errors import BudgetExceededError, OperationInProgressError
+from apps.providers.errors import (
+    ProviderError,
+    ProviderNotConfiguredError,
+    ProviderRateLimitedError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    ProviderUnreachableError,
+)
 
 
 class CallInTransactionError(RuntimeError):
@@ -10,3 +19,16 @@ class ProviderStillRunningError(BusyError):
 
     code = "provider_still_running"
     status = 503
+
+
+#: What a request that buys something may be answered, as far as it is a client's business.
+PURCHASE_ERRORS: tuple[type[NoobleError], ...] = (
+    BudgetExceededError,
+    OperationInProgressError,
+    ProviderError,
+    ProviderUnavailableError,
+    ProviderNotConfiguredError,
+    ProviderRateLimitedError,
+    ProviderUnreachableError,
+    ProviderTimeoutError,
+)

@@ -23,7 +23,7 @@ from apps.gateway.errors import CallInTransactionError, ProviderStillRunningErro
 from apps.gateway.policy import backoff, written
 from apps.ledger import till
 from apps.ledger.models import Operation
-from apps.ledger.types import Admitted, Call, Charge, Replay, Settlement, TokenCounts, Unresolved
+from apps.ledger.types import Admitted, Call, Charge, Held, Replay, Settlement, TokenCounts, Unresolved
 from apps.providers import catalog
 from apps.providers.base import ChatResult, EmbeddingResult, Fate
 from apps.providers.errors import ProviderError
@@ -82,22 +82,26 @@ def buy(ctx: ExecutionContext, charge: Charge, offer: Offer[R]) -> Bought:
             return _bought(settled)
         held = till.hold(ctx, charge, _call(ctx, offer), epoch=held.epoch)
     if isinstance(held, Replay):
-        return Bought(operation_id=held.operation_id, result=held.result, counts=held.counts, replayed=True)
+        return _replayed(held)
     assert isinstance(held, Admitted)
     with leases.kept(ctx, Operation, held.operation_id, held.epoch):
-        return _bought(_attempts(ctx, charge, offer, held))
+        return _attempts(ctx, charge, offer, held)
 
 
-def _attempts(ctx: ExecutionContext, charge: Charge, offer: Offer[R], first: Admitted) -> Settlement:
+def _attempts(ctx: ExecutionContext, charge: Charge, offer: Offer[R], first: Admitted) -> Bought:
     """Attempt after attempt under one lease, until one settles or no other may follow."""
-    held: Admitted | None = first
+    held: Held | None = first
     retries = ctx.llm_config.retry_attempts if ctx.llm_config else DEFAULT_ATTEMPTS - 1
     try:
         for attempt in stamina.retry_context(on=backoff, attempts=retries + 1, timeout=_seconds_left(ctx)):
             with attempt:
-                held = held or _hold_again(ctx, charge, offer, first.epoch)
-                current, held = held, None
-                return _attempt(ctx, offer, current)
+                current = held or till.hold(ctx, charge, _call(ctx, offer), epoch=first.epoch)
+                held = None
+                if isinstance(current, Replay):
+                    # A worker that had been taken for dead has settled meanwhile.
+                    return _replayed(current)
+                assert isinstance(current, Admitted)
+                return _bought(_attempt(ctx, offer, current))
     except NoobleError as error:
         if error.retryable:
             # Whoever drives the work again goes on where this ended; if nobody does, the sweeper ends it.
@@ -106,12 +110,6 @@ def _attempts(ctx: ExecutionContext, charge: Charge, offer: Offer[R], first: Adm
             till.fail(ctx, first.operation_id, epoch=first.epoch, code=error.code, detail=error.detail)
         raise
     raise AssertionError("stamina lets the last error through")
-
-
-def _hold_again(ctx: ExecutionContext, charge: Charge, offer: Offer[R], epoch: int) -> Admitted:
-    held = till.hold(ctx, charge, _call(ctx, offer), epoch=epoch)
-    assert isinstance(held, Admitted), "an operation whose lease we hold has not ended"
-    return held
 
 
 def _attempt(ctx: ExecutionContext, offer: Offer[R], held: Admitted) -> Settlement:
@@ -192,6 +190,10 @@ def _bought(settlement: Settlement) -> Bought:
         # Late, after an operation that ended without a result: there is nothing to answer with.
         raise ProviderStillRunningError("The operation ended before its answer came.")
     return Bought(operation_id=settlement.operation_id, result=settlement.result, counts=settlement.counts)
+
+
+def _replayed(held: Replay) -> Bought:
+    return Bought(operation_id=held.operation_id, result=held.result, counts=held.counts, replayed=True)
 
 
 def _call(ctx: ExecutionContext, offer: Offer[R]) -> Call:

@@ -18,8 +18,10 @@ from apps.gateway import services as gateway
 from apps.gateway.errors import CallInTransactionError
 from apps.gateway.services import Completion
 from apps.gateway.types import Charge, OperationKind, TokenType
+from apps.ledger import till
 from apps.ledger.errors import BudgetExceededError, OperationEndedError, OperationInProgressError
 from apps.ledger.models import Attempt, Entry, Operation
+from apps.ledger.types import Admitted, Call, TokenCounts
 from apps.providers.base import ChatMessage, ChatRequest, Vectors
 from apps.providers.errors import (
     ProviderBadResponseError,
@@ -30,6 +32,7 @@ from apps.providers.errors import (
     ProviderUnavailableError,
 )
 from tests.fakes.process import FakeProvider
+from tests.faults.scene import wait_until
 from tests.ledger.test_till import check_books, expire_lease
 from tests.personas import MakeTenant, Persona
 
@@ -214,9 +217,6 @@ def test_a_provider_that_can_be_asked_is_asked_before_it_is_called_again(
 
 
 def test_what_a_dead_worker_left_is_asked_about(owner: Persona, fake_provider: FakeProvider, question: str) -> None:
-    from apps.ledger import till  # noqa: PLC0415 - only this test plays the dead worker
-    from apps.ledger.types import Admitted, Call  # noqa: PLC0415
-
     ctx = context(owner, provider="askable")
     charge, _ = asked(question)
     call = Call(provider="askable", model="fake-chat", hold_tokens=500, deadline_seconds=30)
@@ -226,6 +226,35 @@ def test_what_a_dead_worker_left_is_asked_about(owner: Persona, fake_provider: F
     assert complete(ctx, question).text
     assert states(owner) == ["void", "settled"]
     assert check_books(owner.ctx).held_tokens == 0
+
+
+def test_a_late_answer_of_another_worker_is_taken_instead_of_another_call(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    """The call fails; before it is made again, a worker that had slept past its lease settles its own attempt."""
+    ctx = context(owner, retries=1)
+    charge, _ = asked(question)
+    call = Call(provider="fake", model="fake-chat", hold_tokens=500, deadline_seconds=30)
+    slept = till.hold(ctx, charge, call)
+    assert isinstance(slept, Admitted)
+    expire_lease(ctx, slept)
+    fail(fake_provider, question, "429", retry_after="2")
+
+    def wake_up() -> None:
+        try:
+            wait_until(lambda: states(owner) == ["unknown", "void"], seconds=20)
+            result = {"text": "late", "finish_reason": "stop", "model": "m"}
+            till.settle(ctx, slept.attempt_id, TokenCounts(fresh_input_tokens=7), result=result)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        waking = pool.submit(wake_up)
+        answer = complete(ctx, question)
+        waking.result()
+    assert (answer.text, answer.replayed) == ("late", True)
+    assert states(owner) == ["settled", "void"]
+    assert check_books(owner.ctx).spent_tokens == 7
 
 
 @pytest.mark.parametrize("kind", ["no_usage", "zero_usage", "negative_usage", "absurd_usage", "text_usage"])

@@ -1,12 +1,19 @@
 """One shape for every error: RFC 9457 problem documents with a stable code."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
-from django.http import Http404
+from django.core.exceptions import (
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    TooManyFieldsSent,
+    TooManyFilesSent,
+)
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -58,6 +65,17 @@ _BY_STATUS: Mapping[int, type[errors.NoobleError]] = {
     415: UnsupportedMediaTypeError,
     429: RateLimitedError,
 }
+#: Django's exceptions, the error of ours that each stands for, and its detail; the general one comes last.
+_DJANGO: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], type[errors.NoobleError], str]] = (
+    (Http404, errors.NotFoundError, ""),
+    (PermissionDenied, errors.PermissionDeniedError, ""),
+    (
+        (RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent),
+        errors.TooLargeError,
+        "The body is larger, or has more fields or files, than is taken here. Send less.",
+    ),
+    (SuspiciousOperation, errors.InvalidRequestError, ""),
+)
 
 
 def handle(error: Exception, context: Mapping[str, Any]) -> Response:
@@ -77,17 +95,25 @@ def translate(error: Exception) -> errors.NoobleError:
     """The error of ours that a foreign one stands for; what nobody expected is an internal error without details."""
     if isinstance(error, errors.NoobleError):
         return error
-    if isinstance(error, Http404):
-        return errors.NotFoundError()
-    if isinstance(error, PermissionDenied):
-        return errors.PermissionDeniedError()
     if isinstance(error, exceptions.ValidationError):
         return errors.InvalidRequestError(
             "See `errors` for what is wrong with which field.", errors=tuple(_fields(error.get_full_details()))
         )
     if isinstance(error, exceptions.APIException):
         return _BY_STATUS.get(error.status_code, errors.NoobleError)(str(error.detail))
+    for foreign, ours, detail in _DJANGO:
+        if isinstance(error, foreign):
+            return ours(detail)
     return errors.NoobleError("Try again; if it stays, tell the operator the request id.")
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's ``handler404``: an address of the API that no view has is answered as the API answers."""
+    if not request.path.startswith("/api/"):
+        return defaults.page_not_found(request, exception)
+    problem = errors.NotFoundError("There is nothing at this address. See /api/docs for what there is.")
+    body = document(problem, request_id(request))
+    return JsonResponse(body, status=problem.status, content_type=CONTENT_TYPE)
 
 
 def document(problem: errors.NoobleError, request: str) -> dict[str, Any]:
@@ -123,7 +149,7 @@ def _headers(error: Exception, problem: errors.NoobleError) -> dict[str, str]:
     headers: dict[str, str] = {}
     if problem.status == status.HTTP_401_UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="nooble"'
-    wait = getattr(error, "wait", None) or problem.extra.get("retry_after")
+    wait = getattr(error, "wait", None) or problem.retry_after
     if wait:
         headers["Retry-After"] = str(int(wait) or 1)
     return headers
