@@ -5,7 +5,10 @@ import os
 import sys
 
 #: Commands that need neither database nor Redis. All others find the embedded engines running.
-OFFLINE = {"check", "collectstatic", "document_settings", "help", "version", "--help", "--version", "spectacular"}
+OFFLINE = {
+    *("check", "collectstatic", "document_errors", "document_settings", "spectacular"),
+    *("help", "version", "--help", "--version"),
+}
 
 
 def main() -> None:

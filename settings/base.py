@@ -87,7 +87,7 @@ LANGUAGE_CODE = "en-us"
 # API
 
 REST_FRAMEWORK = {
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "apps.core.api.schema.Schema",
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "apps.tenants.authentication.ApiKeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
@@ -96,21 +96,47 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "apps.core.api.pagination.CursorPagination",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": [
-        "apps.core.api.parsers.JSONParser",
-        "rest_framework.parsers.MultiPartParser",
-    ],
+    "DEFAULT_PARSER_CLASSES": ["apps.core.api.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "apps.core.api.exceptions.handle",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "nooble",
-    "DESCRIPTION": "RAG agents for every tenant, and every token billed exactly once.",
+    "DESCRIPTION": (
+        "RAG agents for every tenant, and every token billed exactly once.\n\n"
+        "Times are UTC in ISO 8601, ids are UUIDs, money is a decimal string in USD. A list comes in pages, newest "
+        "first unless it says otherwise; `next` and `previous` are the addresses of the neighbouring pages.\n\n"
+        "What does not succeed is answered with a problem document (RFC 9457) whose `code` is stable. Beside those "
+        "that an operation lists: 405 `method_not_allowed`, 406 `not_acceptable` and 500 `internal_error`.\n\n"
+        "Every POST takes an `Idempotency-Key`: sent again with the same body, it does not happen again."
+    ),
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "TAGS": [
+        {"name": "Agents", "description": "Agents, questions to them, and what was said."},
+        {"name": "Collections", "description": "Documents, and the search in them."},
+        {"name": "Ledger", "description": "What was used, entry by entry and in sums, and what may still be used."},
+        {"name": "Tenants", "description": "The tenant's own API keys and members."},
+    ],
+    # A session names no tenant, so it opens nothing here.
+    "AUTHENTICATION_WHITELIST": ["apps.tenants.authentication.ApiKeyAuthentication"],
+    # A change's fields are optional where its serializer says so, and nowhere else.
+    "COMPONENT_SPLIT_PATCH": False,
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
     "ENUM_NAME_OVERRIDES": {
-        "RunStatus": "apps.agents.types.RunStatus",
-        "DocumentStatus": "apps.collections.types.DocumentStatus",
+        "Author": "apps.agents.types.Author",
         "CollectionStatus": ["empty", "working", "ready"],
+        "DocumentStatus": "apps.collections.types.DocumentStatus",
+        "EntryKind": "apps.ledger.types.EntryKind",
+        "Granularity": ["day", "month"],
+        "MemberRole": "apps.tenants.types.MemberRole",
+        "OperationKind": "apps.ledger.types.OperationKind",
+        "RunStatus": "apps.agents.types.RunStatus",
+        "Scope": "apps.tenants.types.Scope",
+        "SearchMode": ["hybrid", "vector", "lexical"],
+        "TokenSource": "apps.ledger.types.TokenSource",
+        "TokenType": "apps.ledger.types.TokenType",
+        "TruncationStrategy": ["end", "start", "middle"],
+        "UsageGroup": ["provider", "model", "agent", "collection", "operation", "token_type", "consumer"],
     },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

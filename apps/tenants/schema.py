@@ -1,4 +1,4 @@
-"""How the door of the API stands in the OpenAPI schema: authentication, and the headers that every request may carry."""
+"""How the API's door stands in the OpenAPI schema: authentication, and the headers that every request may carry."""
 
 from typing import Any
 

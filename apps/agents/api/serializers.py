@@ -1,20 +1,24 @@
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
+from pydantic import BaseModel
 from rest_framework import serializers
 
+from apps.agents.api import examples
 from apps.agents.models import DEFAULT_PROMPT, Agent, AgentVersion, Conversation, Message, Run
 from apps.agents.runs import FINISHED
 from apps.agents.types import RunStatus
-from apps.core.context import ExecutionContext
+from apps.core.api.schema import example
+from apps.core.context import LLMConfig, ProcessingConfig, RagConfig
+from apps.gateway.types import TokenSource
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_MESSAGE_CHARACTERS = 100_000
 MAX_COLLECTIONS = 20
 
 
-class LLMSerializer(serializers.Serializer[Any]):
-    """What the agent sets itself; null: the tier's or the deployment's."""
+class LLMRequestSerializer(serializers.Serializer[Any]):
+    """What the agent sets itself; null, or left out: the tier's or the deployment's."""
 
     provider = serializers.CharField(max_length=64, required=False, allow_null=True)
     model = serializers.CharField(max_length=128, required=False, allow_null=True)
@@ -22,30 +26,57 @@ class LLMSerializer(serializers.Serializer[Any]):
     max_tokens = serializers.IntegerField(min_value=1, max_value=128_000, required=False, allow_null=True)
 
 
-class RagSerializer(serializers.Serializer[Any]):
+class RagRequestSerializer(serializers.Serializer[Any]):
+    """What the agent sets itself; null, or left out: the tier's or the deployment's."""
+
     collections = serializers.ListField(child=serializers.UUIDField(), required=False, max_length=MAX_COLLECTIONS)
     max_results = serializers.IntegerField(min_value=1, max_value=50, required=False, allow_null=True)
     similarity_threshold = serializers.FloatField(min_value=0, max_value=1, required=False, allow_null=True)
     query_expansion_enabled = serializers.BooleanField(required=False, allow_null=True)
 
 
+class LLMSerializer(serializers.Serializer[Any]):
+    """What the agent sets itself; null: the tier's or the deployment's."""
+
+    provider = serializers.CharField(allow_null=True)
+    model = serializers.CharField(allow_null=True)
+    temperature = serializers.FloatField(allow_null=True)
+    max_tokens = serializers.IntegerField(allow_null=True)
+
+
+class RagSerializer(serializers.Serializer[Any]):
+    """What the agent sets itself; null: the tier's or the deployment's."""
+
+    collections = serializers.ListField(child=serializers.UUIDField())
+    max_results = serializers.IntegerField(allow_null=True)
+    similarity_threshold = serializers.FloatField(allow_null=True)
+    query_expansion_enabled = serializers.BooleanField(allow_null=True)
+
+
+@example(examples.AGENT_REQUEST)
 class AgentRequestSerializer(serializers.Serializer[Any]):
+    """A new agent."""
+
     slug = serializers.SlugField(max_length=63)
     name = serializers.CharField(max_length=200)
     prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS, default=DEFAULT_PROMPT)
-    llm = LLMSerializer(required=False)
-    rag = RagSerializer(required=False)
+    llm = LLMRequestSerializer(required=False)
+    rag = RagRequestSerializer(required=False)
     fallback_models = serializers.ListField(child=serializers.CharField(max_length=200), max_length=5, default=list)
 
 
+@example(examples.AGENT_CHANGE)
 class AgentChangeSerializer(serializers.Serializer[Any]):
+    """What is to be different; what is left out stays."""
+
     name = serializers.CharField(max_length=200, required=False)
     prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS, required=False)
-    llm = LLMSerializer(required=False)
-    rag = RagSerializer(required=False)
+    llm = LLMRequestSerializer(required=False)
+    rag = RagRequestSerializer(required=False)
     fallback_models = serializers.ListField(child=serializers.CharField(max_length=200), max_length=5, required=False)
 
 
+@example(examples.AGENT)
 class AgentSerializer(serializers.Serializer[Any]):
     """An agent as the API shows it."""
 
@@ -56,19 +87,24 @@ class AgentSerializer(serializers.Serializer[Any]):
     llm = LLMSerializer()
     rag = RagSerializer()
     fallback_models = serializers.ListField(child=serializers.CharField())
-    version = serializers.IntegerField()
+    version = serializers.IntegerField(help_text="Grows with every change of what the agent says and how.")
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 
 
 class PreferencesSerializer(serializers.Serializer[Any]):
+    """Settings for this one question; they go before the agent's."""
+
     provider = serializers.CharField(max_length=64, required=False)
     model = serializers.CharField(max_length=128, required=False)
     temperature = serializers.FloatField(min_value=0, max_value=2, required=False)
     max_tokens = serializers.IntegerField(min_value=1, max_value=128_000, required=False)
 
 
+@example(examples.CHAT_REQUEST)
 class ChatRequestSerializer(serializers.Serializer[Any]):
+    """A question. `agent_id` may stand in the header X-Agent-ID instead; without a conversation a new one begins."""
+
     message = serializers.CharField(max_length=MAX_MESSAGE_CHARACTERS, trim_whitespace=False)
     agent_id = serializers.UUIDField(required=False)
     conversation_id = serializers.UUIDField(required=False)
@@ -76,6 +112,7 @@ class ChatRequestSerializer(serializers.Serializer[Any]):
     collections = serializers.ListField(child=serializers.UUIDField(), required=False, max_length=MAX_COLLECTIONS)
 
 
+@example(examples.ACCEPTED)
 class AcceptedSerializer(serializers.Serializer[Any]):
     """A run that has begun."""
 
@@ -84,28 +121,34 @@ class AcceptedSerializer(serializers.Serializer[Any]):
     session_id = serializers.CharField()
     conversation_id = serializers.UUIDField()
     status = serializers.ChoiceField(choices=RunStatus.choices)
-    events_url = serializers.CharField()
+    events_url = serializers.URLField()
 
 
 class CitationSerializer(serializers.Serializer[Any]):
+    """A passage that the answer rests on."""
+
     document_id = serializers.UUIDField()
     document_name = serializers.CharField()
     chunk_id = serializers.UUIDField()
     page = serializers.IntegerField(allow_null=True)
     score = serializers.FloatField()
-    quote = serializers.CharField()
+    quote = serializers.CharField(help_text="The sentence of the passage that says it.")
 
 
 class RunUsageSerializer(serializers.Serializer[Any]):
-    input_tokens = serializers.IntegerField(default=0)
-    output_tokens = serializers.IntegerField(default=0)
-    cached_input_tokens = serializers.IntegerField(default=0)
-    embedding_tokens = serializers.IntegerField(default=0)
-    cost_usd = serializers.DecimalField(max_digits=20, decimal_places=10, allow_null=True, default=None)
-    token_source = serializers.CharField(allow_null=True, default=None)
+    """What the run has used so far. `token_source` null: nothing was generated yet."""
+
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    cached_input_tokens = serializers.IntegerField()
+    embedding_tokens = serializers.IntegerField()
+    cost_usd = serializers.DecimalField(max_digits=20, decimal_places=10, allow_null=True)
+    token_source = serializers.ChoiceField(choices=TokenSource.choices, allow_null=True)
 
 
 class RunErrorSerializer(serializers.Serializer[Any]):
+    """Why the run failed; `code` is one of the codes of problem documents."""
+
     code = serializers.CharField()
     detail = serializers.CharField()
 
@@ -119,7 +162,19 @@ class TimingsSerializer(serializers.Serializer[Any]):
     total = serializers.IntegerField(allow_null=True)
 
 
+class RunConfig(BaseModel):
+    """The configuration that was in force, and which level each setting came from."""
+
+    llm_config: LLMConfig
+    rag_config: RagConfig
+    processing_config: ProcessingConfig
+    sources: dict[str, str]
+
+
+@example(examples.RUN)
 class RunSerializer(serializers.ModelSerializer[Run]):
+    """A question on its way to its answer."""
+
     answer = serializers.SerializerMethodField()
     citations = CitationSerializer(many=True)
     usage = serializers.SerializerMethodField()
@@ -146,8 +201,10 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "task_id",
             "created_at",
         ]
+        read_only_fields = fields
 
     def get_answer(self, run: Run) -> str | None:
+        """Null until the run has succeeded."""
         return run.answer if run.status == RunStatus.SUCCEEDED else None
 
     @extend_schema_field(RunUsageSerializer)
@@ -156,9 +213,11 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         facts = ("cost_usd", "token_source")
         return {name: run.usage.get(name, 0) for name in counts} | {name: run.usage.get(name) for name in facts}
 
+    @extend_schema_field(RunConfig)  # type: ignore[arg-type] # its stubs do not know that it reads pydantic's models
     def get_config(self, run: Run) -> dict[str, Any]:
-        """The configuration that was in force, and which level each setting came from."""
-        return _config(run.context)
+        ctx = run.context
+        sections = {name: getattr(ctx, name) for name in ("llm_config", "rag_config", "processing_config")}
+        return RunConfig(**sections, sources=ctx.config_sources).model_dump(mode="json")
 
     @extend_schema_field(RunErrorSerializer(allow_null=True))
     def get_error(self, run: Run) -> dict[str, str] | None:
@@ -178,18 +237,26 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         return {name: _milliseconds(*moments) for name, moments in steps.items()}
 
 
+@example(examples.CONVERSATION)
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+    """Messages that belong together."""
+
     class Meta:
         model = Conversation
         fields = ["id", "agent_id", "title", "created_at"]
+        read_only_fields = fields
 
 
+@example(examples.MESSAGE)
 class MessageSerializer(serializers.ModelSerializer[Message]):
+    """A question or an answer."""
+
     citations = CitationSerializer(many=True)
 
     class Meta:
         model = Message
         fields = ["id", "run_id", "author", "content", "citations", "created_at"]
+        read_only_fields = fields
 
 
 def present_agent(agent: Agent, version: AgentVersion) -> dict[str, Any]:
@@ -220,11 +287,6 @@ def changes_of(wanted: dict[str, Any]) -> dict[str, Any]:
     settings = {f"llm_config.{name}": value for name, value in wanted.get("llm", {}).items()}
     settings |= {f"rag_config.{name}": value for name, value in rag.items()}
     return changes | ({"settings": settings} if settings else {})
-
-
-def _config(ctx: ExecutionContext) -> dict[str, Any]:
-    sections = ctx.model_dump(mode="json", include={"llm_config", "rag_config", "processing_config"})
-    return {**sections, "sources": ctx.config_sources}
 
 
 def _milliseconds(start: Any, end: Any) -> int | None:

@@ -2,13 +2,14 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from apps.agents import contexts, runs, services, waiting
+from apps.agents.api.parameters import CHAT_PARAMETERS
 from apps.agents.api.serializers import (
     AcceptedSerializer,
     AgentChangeSerializer,
@@ -22,19 +23,23 @@ from apps.agents.api.serializers import (
     present_agent,
 )
 from apps.agents.contexts import ChatBody
+from apps.agents.errors import (
+    AgentNotFoundError,
+    ConversationNotFoundError,
+    PreferenceConflictError,
+    RunNotFoundError,
+    SlugTakenError,
+)
 from apps.agents.models import Agent, Conversation, Message, Run
+from apps.collections.errors import CollectionNotFoundError
 from apps.core.api import idempotency
+from apps.core.api.schema import raises
+from apps.core.configuration import InvalidSettingError
 from apps.core.errors import FieldError, TooLargeError
+from apps.providers.errors import UnknownProviderError, UnsupportedOperationError
 from apps.tenants import entry
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.types import Scope
-
-WAIT = OpenApiParameter(
-    "Prefer", str, OpenApiParameter.HEADER, description="`wait=N`: answer with the finished run, within N ≤ 60 seconds."
-)
-KEY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Sent again with the same body: the first run again."
-)
 
 
 class AgentViewSet(TenantViewSet):
@@ -46,27 +51,43 @@ class AgentViewSet(TenantViewSet):
 
     @in_unit_of_work
     def list(self, request: Request) -> Response:
+        """List the agents, newest first. Each as it answers now."""
         return self.page(self.get_queryset(), self._present)
 
+    @raises(
+        SlugTakenError, CollectionNotFoundError, InvalidSettingError, UnknownProviderError, UnsupportedOperationError
+    )
     @extend_schema(request=AgentRequestSerializer, responses={201: AgentSerializer})
     def create(self, request: Request) -> Response:
+        """Create an agent. What is left out comes from the tenant's tier, then from the deployment."""
         wanted = self.accepted(AgentRequestSerializer)
         return self.once(lambda: self._create(wanted))
 
+    @raises(AgentNotFoundError)
     @in_unit_of_work
     def retrieve(self, request: Request, pk: UUID) -> Response:
+        """Show an agent. As it answers now."""
         return Response(self._present([services.get_agent(self.ctx, pk)])[0])
 
-    @extend_schema(request=AgentChangeSerializer, responses=AgentSerializer)
+    @raises(
+        AgentNotFoundError,
+        CollectionNotFoundError,
+        InvalidSettingError,
+        UnknownProviderError,
+        UnsupportedOperationError,
+    )
+    @extend_schema(request=AgentChangeSerializer)
     @in_unit_of_work
     def partial_update(self, request: Request, pk: UUID) -> Response:
-        """Change the agent. What it says and how becomes a new version; runs keep the one they were asked of."""
+        """Change an agent. What it says and how becomes a new version; runs keep the one they were asked of."""
         wanted = self.accepted(AgentChangeSerializer)
         agent = services.update_agent(self.ctx, pk, name=wanted.get("name"), changes=changes_of(wanted))
         return Response(self._present([agent])[0])
 
+    @raises(AgentNotFoundError)
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: UUID) -> Response:
+        """Delete an agent. Conversations with it, and what they cost, stay."""
         services.delete_agent(self.ctx, pk)
         return Response(status=204)
 
@@ -96,14 +117,25 @@ class ChatViewSet(TenantViewSet):
     scope = Scope.CHAT
     serializer_class = RunSerializer
 
+    @raises(
+        AgentNotFoundError,
+        CollectionNotFoundError,
+        ConversationNotFoundError,
+        InvalidSettingError,
+        PreferenceConflictError,
+        UnknownProviderError,
+    )
     @extend_schema(
         request=ChatRequestSerializer,
         responses={200: RunSerializer, 202: AcceptedSerializer},
-        parameters=[WAIT, KEY],
-        operation_id="chat",
+        parameters=CHAT_PARAMETERS,
+        operation_id="askAgent",
     )
     def create(self, request: Request) -> Response:
-        """Ask an agent. 202 with the run's id, or with `Prefer: wait=N` the finished run."""
+        """Ask an agent. 202: the run has begun, and is read at its address; 200 (`Prefer: wait=N`): it has finished.
+
+        Whether the budget covers the answer shows while it is made: then the run fails with `budget_exceeded`.
+        """
         body = self._body()
         ctx = contexts.chat_context(request, body)
         accepted = idempotency.in_one_transaction(ctx, request, lambda: self._start(ctx, body))
@@ -153,16 +185,20 @@ class RunViewSet(TenantViewSet):
 
     @in_unit_of_work
     def list(self, request: Request) -> Response:
+        """List the runs, newest first. Finished ones stay until their conversation is deleted."""
         return self.page(self.get_queryset(), lambda rows: RunSerializer(rows, many=True).data)
 
+    @raises(RunNotFoundError)
     @in_unit_of_work
     def retrieve(self, request: Request, pk: UUID) -> Response:
+        """Show a run. How far it is; when it has succeeded its answer, when it has failed why."""
         return Response(RunSerializer(runs.get_run(self.ctx, pk)).data)
 
-    @extend_schema(request=None, responses=RunSerializer)
+    @raises(RunNotFoundError)
+    @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: UUID) -> Response:
-        """Stop a run. One that has finished stays as it is."""
+        """Cancel a run. One that has finished stays as it is; what was used is charged."""
         return self.once(lambda: Response(RunSerializer(runs.cancel_run(self.ctx, pk)).data))
 
 
@@ -175,23 +211,28 @@ class ConversationViewSet(TenantViewSet):
 
     @in_unit_of_work
     def list(self, request: Request) -> Response:
+        """List the conversations, newest first. Their messages are read one conversation at a time."""
         return self.page(self.get_queryset(), lambda rows: ConversationSerializer(rows, many=True).data)
 
+    @raises(ConversationNotFoundError)
     @in_unit_of_work
     def retrieve(self, request: Request, pk: UUID) -> Response:
+        """Show a conversation. Its title is the beginning of its first question."""
         return Response(ConversationSerializer(runs.get_conversation(self.ctx, pk)).data)
 
+    @raises(ConversationNotFoundError)
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: UUID) -> Response:
-        """Delete the conversation with its messages and runs. What it cost stays in the ledger."""
+        """Delete a conversation with its messages and runs. What it cost stays in the ledger."""
         runs.delete_conversation(self.ctx, pk)
         return Response(status=204)
 
+    @raises(ConversationNotFoundError)
     @extend_schema(responses=MessageSerializer(many=True))
     @action(detail=True, ordering="id")
     @in_unit_of_work
     def messages(self, request: Request, pk: UUID) -> Response:
-        """What was said, oldest first."""
+        """List a conversation's messages, oldest first. Questions and answers; an answer with its citations."""
         runs.get_conversation(self.ctx, pk)
         rows = Message.objects.filter(conversation=pk)
         return self.page(rows, lambda found: MessageSerializer(found, many=True).data)

@@ -1,36 +1,55 @@
-from typing import Any
+from typing import Any, get_args
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.collections.api import examples
 from apps.collections.models import Chunk, Collection, Document, EmbeddingSpace
-from apps.collections.types import DocumentStatus
+from apps.collections.types import DocumentStatus, Mode
 from apps.core.api.fields import MetadataField
+from apps.core.api.schema import example
+from apps.gateway.types import TokenSource
 
 MAX_QUESTION_CHARACTERS = 20_000
 MAX_NAME_CHARACTERS = 255
 
 
-class EmbeddingSerializer(serializers.Serializer[Any]):
+class EmbeddingRequestSerializer(serializers.Serializer[Any]):
+    """What embeds the documents; what is left out is the tier's or the deployment's."""
+
     provider = serializers.CharField(max_length=64, required=False)
     model = serializers.CharField(max_length=128, required=False)
     dimensions = serializers.IntegerField(min_value=8, max_value=4000, required=False)
 
 
+class EmbeddingSerializer(serializers.Serializer[Any]):
+    """What embeds the documents, and the questions that are put to them."""
+
+    provider = serializers.CharField()
+    model = serializers.CharField()
+    dimensions = serializers.IntegerField()
+
+
+@example(examples.COLLECTION_REQUEST)
 class CollectionRequestSerializer(serializers.Serializer[Any]):
     """A new collection; what is left out comes from the tenant's tier, then from the deployment."""
 
     slug = serializers.SlugField(max_length=63)
     name = serializers.CharField(max_length=200)
     language = serializers.CharField(max_length=32, default="english")
-    embedding = EmbeddingSerializer(required=False)
+    embedding = EmbeddingRequestSerializer(required=False)
     chunk_size = serializers.IntegerField(min_value=64, max_value=4096, required=False)
     chunk_overlap = serializers.IntegerField(min_value=0, max_value=2048, required=False)
 
 
+@example(examples.COLLECTION_CHANGE)
 class CollectionChangeSerializer(serializers.Serializer[Any]):
+    """A collection's new name."""
+
     name = serializers.CharField(max_length=200)
 
 
+@example(examples.COLLECTION)
 class CollectionSerializer(serializers.Serializer[Any]):
     """A collection as the API shows it."""
 
@@ -47,6 +66,7 @@ class CollectionSerializer(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
 
 
+@example(examples.DOCUMENT_TEXT)
 class DocumentTextSerializer(serializers.Serializer[Any]):
     """A document given as text."""
 
@@ -55,6 +75,7 @@ class DocumentTextSerializer(serializers.Serializer[Any]):
     metadata = MetadataField(default=dict)
 
 
+@example(examples.DOCUMENT_FILE, media_type="multipart/form-data")
 class DocumentFileSerializer(serializers.Serializer[Any]):
     """A document given as a file (multipart)."""
 
@@ -63,18 +84,24 @@ class DocumentFileSerializer(serializers.Serializer[Any]):
     metadata = MetadataField(default=dict)
 
 
-class ErrorSerializer(serializers.Serializer[Any]):
+class DocumentErrorSerializer(serializers.Serializer[Any]):
+    """Why the document failed; `code` is one of the codes of problem documents."""
+
     code = serializers.CharField()
     detail = serializers.CharField()
 
 
+@example(examples.DOCUMENT)
 class DocumentSerializer(serializers.ModelSerializer[Document]):
+    """A file or text of a collection, on its way to being searched."""
+
     collection_id = serializers.UUIDField()
     chunks = serializers.IntegerField(source="chunk_count")
     tokens = serializers.IntegerField(source="token_count")
     pages = serializers.IntegerField(source="page_count", allow_null=True)
     progress = serializers.FloatField(min_value=0, max_value=1)
     error = serializers.SerializerMethodField()
+    metadata = MetadataField(read_only=True)
 
     class Meta:
         model = Document
@@ -95,28 +122,38 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
             "task_id",
             "created_at",
         ]
+        read_only_fields = fields
 
+    @extend_schema_field(DocumentErrorSerializer(allow_null=True))
     def get_error(self, document: Document) -> dict[str, str] | None:
-        """What went wrong, with a stable code; null unless it failed."""
         if document.status != DocumentStatus.FAILED:
             return None
         return {"code": document.error_code, "detail": document.error_detail}
 
 
+@example(examples.CHUNK)
 class ChunkSerializer(serializers.ModelSerializer[Chunk]):
+    """A piece of a document."""
+
     class Meta:
         model = Chunk
         fields = ["id", "ordinal", "text", "page", "heading", "tokens"]
+        read_only_fields = fields
 
 
+@example(examples.SEARCH_REQUEST)
 class SearchRequestSerializer(serializers.Serializer[Any]):
+    """What to look for; limit and threshold default to the tenant's tier."""
+
     query = serializers.CharField(max_length=MAX_QUESTION_CHARACTERS)
     limit = serializers.IntegerField(min_value=1, max_value=50, required=False)
     similarity_threshold = serializers.FloatField(min_value=0, max_value=1, required=False)
-    mode = serializers.ChoiceField(choices=["hybrid", "vector", "lexical"], default="hybrid")
+    mode = serializers.ChoiceField(choices=get_args(Mode), default="hybrid")
 
 
 class HitSerializer(serializers.Serializer[Any]):
+    """A passage that was found. A score is null in a mode that does not make it."""
+
     chunk_id = serializers.UUIDField()
     document_id = serializers.UUIDField()
     document_name = serializers.CharField()
@@ -129,11 +166,16 @@ class HitSerializer(serializers.Serializer[Any]):
 
 
 class SearchUsageSerializer(serializers.Serializer[Any]):
+    """What embedding the question used."""
+
     embedding_tokens = serializers.IntegerField()
-    token_source = serializers.CharField()
+    token_source = serializers.ChoiceField(choices=TokenSource.choices)
 
 
+@example(examples.SEARCH_RESULT)
 class SearchResultSerializer(serializers.Serializer[Any]):
+    """What was found, best first."""
+
     results = HitSerializer(many=True)
     usage = SearchUsageSerializer()
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db.models import Count
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
+from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -26,11 +27,23 @@ from apps.collections.api.serializers import (
     settings_of,
 )
 from apps.collections.documents import Upload
+from apps.collections.errors import (
+    CollectionNotFoundError,
+    DocumentNotFoundError,
+    EmptyDocumentError,
+    LanguageUnknownError,
+    NotRetriableError,
+    SlugTakenError,
+)
 from apps.collections.models import Chunk, Collection, Document
 from apps.core import configuration
 from apps.core.api import idempotency
-from apps.core.configuration import Level
+from apps.core.api.parsers import JSONParser
+from apps.core.api.schema import raises
+from apps.core.configuration import InvalidSettingError, Level
+from apps.gateway import errors as gateway
 from apps.gateway.types import Charge, OperationKind, TokenType
+from apps.providers.errors import UnknownProviderError, UnsupportedDimensionsError, UnsupportedOperationError
 from apps.tenants import entry
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.types import Scope
@@ -45,33 +58,49 @@ class CollectionViewSet(TenantViewSet):
 
     @in_unit_of_work
     def list(self, request: Request) -> Response:
+        """List the collections, newest first. With how many documents and chunks each of them has."""
         return self.page(self.get_queryset(), self._present)
 
+    @raises(
+        SlugTakenError,
+        LanguageUnknownError,
+        InvalidSettingError,
+        UnknownProviderError,
+        UnsupportedOperationError,
+        UnsupportedDimensionsError,
+    )
     @extend_schema(request=CollectionRequestSerializer, responses={201: CollectionSerializer})
     def create(self, request: Request) -> Response:
+        """Create a collection. How it is embedded and cut stays as it is chosen here."""
         wanted = self.accepted(CollectionRequestSerializer)
         return self.once(lambda: self._create(wanted))
 
+    @raises(CollectionNotFoundError)
     @in_unit_of_work
     def retrieve(self, request: Request, pk: UUID) -> Response:
+        """Show a collection. Its status is `working` while one of its documents is."""
         return Response(self._present([services.get_collection(self.ctx, pk)])[0])
 
-    @extend_schema(request=CollectionChangeSerializer, responses=CollectionSerializer)
+    @raises(CollectionNotFoundError)
+    @extend_schema(request=CollectionChangeSerializer)
     @in_unit_of_work
     def partial_update(self, request: Request, pk: UUID) -> Response:
+        """Rename a collection. The slug stays."""
         collection = services.rename_collection(self.ctx, pk, **self.accepted(CollectionChangeSerializer))
         return Response(self._present([collection])[0])
 
+    @raises(CollectionNotFoundError)
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: UUID) -> Response:
-        """Delete the collection with all its documents. What it cost stays in the ledger."""
+        """Delete a collection with all its documents. What it cost stays in the ledger."""
         services.delete_collection(self.ctx, pk)
         return Response(status=204)
 
+    @raises(CollectionNotFoundError, InvalidSettingError, *gateway.PURCHASE_ERRORS)
     @extend_schema(request=SearchRequestSerializer, responses=SearchResultSerializer)
     @action(detail=True, methods=["post"], scope=Scope.CHAT)
     def search(self, request: Request, pk: UUID) -> Response:
-        """Search by meaning and words. Embedding the question is booked as ``vector_search``."""
+        """Search a collection by meaning and words. Embedding the question is booked as `vector_search`."""
         wanted = self.accepted(SearchRequestSerializer)
         return idempotency.announced(self.ctx, request, lambda arrived: self._search(pk, wanted, arrived))
 
@@ -126,21 +155,25 @@ class CollectionDocumentViewSet(TenantViewSet):
     """The documents of a collection."""
 
     scope = Scope.MANAGE
+    parser_classes = [JSONParser, MultiPartParser]
     queryset = Document.objects.all()
     serializer_class = DocumentSerializer
 
+    @raises(CollectionNotFoundError)
     @in_unit_of_work
     def list(self, request: Request, collection_id: UUID) -> Response:
+        """List a collection's documents, newest first. With how far each of them is."""
         services.get_collection(self.ctx, collection_id)
         rows = self.get_queryset().filter(collection=collection_id).defer("signed_context")
         return self.page(rows, lambda found: DocumentSerializer(found, many=True).data)
 
+    @raises(CollectionNotFoundError, EmptyDocumentError)
     @extend_schema(
         request={"multipart/form-data": DocumentFileSerializer, "application/json": DocumentTextSerializer},
         responses={200: DocumentSerializer, 202: DocumentSerializer},
     )
     def create(self, request: Request, collection_id: UUID) -> Response:
-        """Upload a file or a text. 202: its ingestion has begun; 200: the collection had the same content already."""
+        """Add a document, as a file or as text. 202: work on it has begun; 200: the collection had the same content."""
         upload = self._upload()
         return self.once(lambda: self._add(collection_id, upload))
 
@@ -172,29 +205,34 @@ class DocumentViewSet(TenantViewSet):
     queryset = Document.objects.all()
     serializer_class = DocumentSerializer
 
+    @raises(DocumentNotFoundError)
     @in_unit_of_work
     def retrieve(self, request: Request, pk: UUID) -> Response:
+        """Show a document. How far it is, or why it failed."""
         return Response(DocumentSerializer(documents.get_document(self.ctx, pk)).data)
 
+    @raises(DocumentNotFoundError)
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: UUID) -> Response:
-        """Delete the document with its chunks and vectors. What it cost stays in the ledger."""
+        """Delete a document with its chunks and vectors. What it cost stays in the ledger."""
         documents.delete_document(self.ctx, pk)
         return Response(status=204)
 
+    @raises(DocumentNotFoundError)
     @extend_schema(responses=ChunkSerializer(many=True))
     @action(detail=True, ordering="id")
     @in_unit_of_work
     def chunks(self, request: Request, pk: UUID) -> Response:
-        """The pieces that are searched and cited, as they lie in the document."""
+        """List a document's chunks. The pieces that are searched and cited, as they lie in the document."""
         documents.get_document(self.ctx, pk)
         rows = Chunk.objects.filter(document=pk)
         return self.page(rows, lambda found: ChunkSerializer(found, many=True).data)
 
+    @raises(DocumentNotFoundError, NotRetriableError)
     @extend_schema(request=None, responses={202: DocumentSerializer})
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: UUID) -> Response:
-        """Try a failed document again; what was embedded is not paid for twice."""
+        """Try a failed document again. What was embedded is not paid for twice."""
         return self.once(lambda: Response(DocumentSerializer(self._retry(pk)).data, status=202))
 
     def _retry(self, pk: UUID) -> Document:

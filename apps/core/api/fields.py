@@ -12,18 +12,21 @@ MAX_METADATA_BYTES = 16 * 1024
 
 @extend_schema_field(OpenApiTypes.OBJECT)
 class MetadataField(serializers.JSONField):
-    """A JSON object of the client's own: at most 16 KiB, without what PostgreSQL's jsonb cannot hold (NUL, NaN)."""
+    """A JSON object of the client's own: at most 16 KiB, without what jsonb cannot hold (NUL, NaN, half surrogates)."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         value = super().to_internal_value(data)
         if not isinstance(value, dict):
             raise serializers.ValidationError("It must be an object.", code="not_an_object")
         try:
-            text = json.dumps(value, allow_nan=False)
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+            size = len(text.encode())
+        except UnicodeEncodeError as error:
+            raise serializers.ValidationError("Half a surrogate pair is no text.", code="not_text") from error
         except ValueError as error:
             raise serializers.ValidationError("NaN and Infinity are not JSON.", code="not_json") from error
         if "\\u0000" in text:
             raise serializers.ValidationError("Null characters are not allowed.", code="null_characters_not_allowed")
-        if len(text) > MAX_METADATA_BYTES:
+        if size > MAX_METADATA_BYTES:
             raise serializers.ValidationError(f"At most {MAX_METADATA_BYTES} bytes.", code="too_large")
         return value

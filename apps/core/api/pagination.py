@@ -26,6 +26,15 @@ class CursorPagination(pagination.CursorPagination):
                 raise NotFound(self.invalid_cursor_message) from error
         return cursor
 
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """The page's shape. The example is a list that fits on one page."""
+        link = {"type": "string", "format": "uri", "nullable": True, "example": None}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {"next": link, "previous": link, "results": schema},
+        }
+
     def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str, ...]:
         """The view's own ``ordering``, or newest first."""
         return (getattr(view, "ordering", self.ordering),)

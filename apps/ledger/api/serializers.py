@@ -1,13 +1,19 @@
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.core.api.fields import MetadataField
+from apps.core.api.schema import example
+from apps.ledger.api import examples
 from apps.ledger.models import Entry
 from apps.ledger.statistics import GRANULARITIES, GROUPS, ROLES
+from apps.ledger.types import OperationKind, TokenType
 
 MAX_DAYS = 400
+DEFAULT_DAYS = 30
 
 
 class GroupsField(serializers.CharField):
@@ -40,7 +46,8 @@ class UsageQuerySerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         end = attrs.pop("to", None) or timezone.now().date()
-        start = attrs.pop("from", None) or end - timedelta(days=30)
+        # Within a month of the first day that a date can name, the range begins with that.
+        start = attrs.pop("from", None) or end - min(timedelta(days=DEFAULT_DAYS), end - date.min)
         if start > end:
             raise serializers.ValidationError({"from": "It lies after `to`."}, code="invalid_range")
         if end - start > timedelta(days=MAX_DAYS):
@@ -48,8 +55,9 @@ class UsageQuerySerializer(serializers.Serializer[Any]):
         return {**attrs, "start": start, "end": end}
 
 
-class UsageRowSerializer(serializers.Serializer[Any]):
-    period = serializers.CharField()
+class UsageSumsSerializer(serializers.Serializer[Any]):
+    """Tokens and money. Input includes what was cached, output includes reasoning."""
+
     input_tokens = serializers.IntegerField()
     cached_input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
@@ -59,13 +67,44 @@ class UsageRowSerializer(serializers.Serializer[Any]):
     entries = serializers.IntegerField()
 
 
+@extend_schema_field({"type": "string", "format": "uuid", "nullable": True})
+class GroupIdField(serializers.UUIDField):
+    """Null: usage that belongs to none. Left out where it is not grouped by it, which ``allow_null`` would prevent."""
+
+
+class UsageGroupSerializer(serializers.Serializer[Any]):
+    """What sums are of: a period, and a value of each name that `group_by` lists."""
+
+    period = serializers.DateField(help_text="The day, or the first day of the month.")
+    provider = serializers.CharField(required=False)
+    model = serializers.CharField(required=False)
+    agent = GroupIdField(required=False)
+    collection = GroupIdField(required=False)
+    operation = serializers.ChoiceField(choices=OperationKind.choices, required=False)
+    token_type = serializers.ChoiceField(choices=TokenType.choices, required=False)
+    consumer = serializers.UUIDField(required=False)
+
+
+class UsageRowSerializer(UsageGroupSerializer, UsageSumsSerializer):
+    """The sums of one period and group."""
+
+
+@example(examples.USAGE)
 class UsageSerializer(serializers.Serializer[Any]):
-    granularity = serializers.CharField()
-    group_by = serializers.ListField(child=serializers.CharField())
+    """What was used, and how it was summed up."""
+
+    granularity = serializers.ChoiceField(choices=GRANULARITIES)
+    group_by = serializers.ListField(child=serializers.ChoiceField(choices=GROUPS))
     results = UsageRowSerializer(many=True)
-    totals = serializers.DictField()
+    totals = UsageSumsSerializer()
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        # "from" is a word of Python, so these two cannot be written as attributes.
+        dates = {"from": serializers.DateField(source="start"), "to": serializers.DateField(source="end")}
+        return {**dates, **super().get_fields()}
 
 
+@example(examples.ENTRY)
 class EntrySerializer(serializers.ModelSerializer[Entry]):
     """A row of the ledger. Input includes what was cached, output includes reasoning (OpenTelemetry)."""
 
@@ -74,6 +113,7 @@ class EntrySerializer(serializers.ModelSerializer[Entry]):
     output_tokens = serializers.IntegerField()
     cost_usd = serializers.DecimalField(max_digits=20, decimal_places=10, allow_null=True)
     corrects = serializers.UUIDField(source="corrects_id", allow_null=True)
+    metadata = MetadataField(read_only=True)
 
     class Meta:
         model = Entry
@@ -85,8 +125,10 @@ class EntrySerializer(serializers.ModelSerializer[Entry]):
             *("conversation_id", "run_id", "context_id", "provider_request_id", "attempts", "occurred_at"),
             *("recorded_at", "corrects", "metadata"),
         ]
+        read_only_fields = fields
 
 
+@example(examples.BUDGET)
 class BudgetSerializer(serializers.Serializer[Any]):
     """The present month. Null limit: none."""
 

@@ -1,8 +1,9 @@
-from rest_framework.routers import SimpleRouter
+from django.urls import path
 
-from apps.ledger.api.views import BudgetViewSet, UsageViewSet
+from apps.ledger.api.views import BudgetViewSet, EntryViewSet, UsageViewSet
 
-router = SimpleRouter(trailing_slash=False, use_regex_path=False)
-router.register("usage", UsageViewSet, basename="usage")
-router.register("budget", BudgetViewSet, basename="budget")
-urlpatterns = router.urls
+urlpatterns = [
+    path("usage", UsageViewSet.as_view({"get": "retrieve"}), name="usage"),
+    path("usage/entries", EntryViewSet.as_view({"get": "list"}), name="usage-entries"),
+    path("budget", BudgetViewSet.as_view({"get": "retrieve"}), name="budget"),
+]

@@ -1,44 +1,40 @@
 from django.db.models import Q, QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.ledger import budgets, statistics
 from apps.ledger.api.serializers import BudgetSerializer, EntrySerializer, UsageQuerySerializer, UsageSerializer
-from apps.ledger.models import Budget, Entry
+from apps.ledger.models import Entry
 from apps.ledger.statistics import UsageQuery
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.types import Scope
 
 
 class UsageViewSet(TenantViewSet):
-    """What was used, and the ledger that says so."""
+    """What was used."""
+
+    scope = Scope.USAGE
+    serializer_class = UsageSerializer
+
+    @extend_schema(parameters=[UsageQuerySerializer])
+    @in_unit_of_work
+    def retrieve(self, request: Request) -> Response:
+        """Sum up what was used. By day or month, in the payer's time zone, and by any of the groups."""
+        query = UsageQuery(**self.query(UsageQuerySerializer))
+        return Response(UsageSerializer({**vars(query), **statistics.usage(self.ctx, query)}).data)
+
+
+class EntryViewSet(TenantViewSet):
+    """The ledger itself."""
 
     scope = Scope.USAGE
     queryset = Entry.objects.none()
-    serializer_class = UsageSerializer
-    filter_backends = []
+    serializer_class = EntrySerializer
 
-    @extend_schema(parameters=[UsageQuerySerializer], responses=UsageSerializer, operation_id="usage")
     @in_unit_of_work
     def list(self, request: Request) -> Response:
-        """Sums by day or month, in the payer's time zone."""
-        query = UsageQuery(**self.query(UsageQuerySerializer))
-        shown = {
-            "from": query.start,
-            "to": query.end,
-            "granularity": query.granularity,
-            "group_by": query.group_by,
-            **statistics.usage(self.ctx, query),
-        }
-        return Response(shown)
-
-    @extend_schema(responses=EntrySerializer(many=True))
-    @action(detail=False)
-    @in_unit_of_work
-    def entries(self, request: Request) -> Response:
-        """The ledger itself, newest first: every entry in which the tenant is payer, owner or consumer."""
+        """List the ledger's entries, newest first. Every one in which the tenant is payer, owner or consumer."""
         return self.page(self._entries(), lambda rows: EntrySerializer(rows, many=True).data)
 
     def _entries(self) -> QuerySet[Entry]:
@@ -51,11 +47,9 @@ class BudgetViewSet(TenantViewSet):
     """The budget."""
 
     scope = Scope.USAGE
-    queryset = Budget.objects.none()
     serializer_class = BudgetSerializer
 
-    @extend_schema(responses=BudgetSerializer, operation_id="budget")
     @in_unit_of_work
-    def list(self, request: Request) -> Response:
-        """Limit, spent, held and available, this month."""
+    def retrieve(self, request: Request) -> Response:
+        """Show this month's budget. Limit, spent, held and available tokens; what is held may still be spent."""
         return Response(BudgetSerializer(budgets.current(self.ctx)).data)

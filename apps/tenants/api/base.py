@@ -4,15 +4,26 @@ from collections.abc import Callable
 from functools import cached_property, wraps
 from typing import Any, TypeVar
 
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from apps.core.api import idempotency
+from apps.core.api.schema import raises
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
+from apps.core.errors import NotAuthenticatedError
 from apps.tenants import entry
+from apps.tenants.errors import (
+    InvalidApiKeyError,
+    MissingScopeError,
+    TenantInactiveError,
+    TenantMismatchError,
+    TierMismatchError,
+)
+from apps.tenants.schema import HEADERS
 
 S = TypeVar("S", bound=serializers.BaseSerializer[Any])
 Action = Callable[..., Response]
@@ -29,6 +40,15 @@ def in_unit_of_work(action: Action) -> Action:
     return wrapped
 
 
+@extend_schema(parameters=HEADERS)
+@raises(
+    NotAuthenticatedError,
+    InvalidApiKeyError,
+    MissingScopeError,
+    TenantInactiveError,
+    TenantMismatchError,
+    TierMismatchError,
+)
 class TenantViewSet(GenericViewSet[Any]):
     """A view of one tenant's things. ``scope`` is what its key must have."""
 

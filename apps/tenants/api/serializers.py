@@ -3,10 +3,13 @@ from typing import Any
 from django.utils import timezone
 from rest_framework import serializers
 
+from apps.core.api.schema import example
+from apps.tenants.api import examples
 from apps.tenants.models import ApiKey, Member
 from apps.tenants.types import MemberRole, Scope
 
 
+@example(examples.API_KEY)
 class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
     """A key as it is listed: never its secret."""
 
@@ -15,21 +18,26 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
     class Meta:
         model = ApiKey
         fields = ["id", "name", "prefix", "scopes", "expires_at", "revoked_at", "last_used_at", "created_at"]
+        read_only_fields = fields
 
     def get_prefix(self, key: ApiKey) -> str:
         return f"nbl_{key.prefix}"
 
 
+@example(examples.ISSUED_API_KEY)
 class IssuedApiKeySerializer(ApiKeySerializer):
     """A key as it is shown once, when it is created."""
 
-    key = serializers.CharField(help_text="The key itself. It is not stored and not shown again.")
+    key = serializers.CharField(allow_null=True, help_text="The key itself; null in a replay. It is not stored.")
 
     class Meta(ApiKeySerializer.Meta):
         fields = [*ApiKeySerializer.Meta.fields, "key"]
 
 
+@example(examples.API_KEY_REQUEST)
 class ApiKeyRequestSerializer(serializers.Serializer[Any]):
+    """A new key. Without `expires_at` it stays valid until it is revoked."""
+
     name = serializers.CharField(max_length=100)
     scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices), allow_empty=False)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
@@ -40,15 +48,22 @@ class ApiKeyRequestSerializer(serializers.Serializer[Any]):
         return value
 
 
+@example(examples.MEMBER)
 class MemberSerializer(serializers.ModelSerializer[Member]):
+    """A person's place in the tenant."""
+
     username = serializers.CharField(source="user.username", read_only=True)
-    email = serializers.EmailField(source="user.email", read_only=True)
+    email = serializers.CharField(source="user.email", read_only=True, help_text="Empty: the account has none.")
 
     class Meta:
         model = Member
         fields = ["id", "username", "email", "role", "created_at"]
+        read_only_fields = fields
 
 
+@example(examples.MEMBER_REQUEST)
 class MemberRequestSerializer(serializers.Serializer[Any]):
+    """A new member."""
+
     username = serializers.CharField(max_length=150, help_text="A person who has an account already.")
     role = serializers.ChoiceField(choices=MemberRole.choices, default=MemberRole.MEMBER)

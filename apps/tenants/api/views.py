@@ -5,6 +5,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.core.api.schema import raises
+from apps.core.errors import NotFoundError
 from apps.tenants import members, services
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.api.serializers import (
@@ -14,6 +16,7 @@ from apps.tenants.api.serializers import (
     MemberRequestSerializer,
     MemberSerializer,
 )
+from apps.tenants.members import AlreadyMemberError
 from apps.tenants.models import ApiKey, Member
 from apps.tenants.types import Scope
 
@@ -27,17 +30,19 @@ class ApiKeyViewSet(TenantViewSet):
 
     @in_unit_of_work
     def list(self, request: Request) -> Response:
+        """List the API keys, newest first. Their secrets are not stored and not shown."""
         return self.page(self.get_queryset(), lambda rows: ApiKeySerializer(rows, many=True).data)
 
     @extend_schema(request=ApiKeyRequestSerializer, responses={201: IssuedApiKeySerializer})
     def create(self, request: Request) -> Response:
-        """Create a key. The answer is the only place where it is ever shown."""
+        """Create an API key. The answer is the only place where it is ever shown; a replay shows it as null."""
         wanted = self.accepted(ApiKeyRequestSerializer)
         return self.once(lambda: self._issue(wanted), secrets=("key",))
 
-    @extend_schema(responses={204: None})
+    @raises(NotFoundError)
+    @extend_schema(responses={204: None}, operation_id="revokeApiKey")
     def destroy(self, request: Request, pk: UUID) -> Response:
-        """Revoke a key. It stays in the list, and opens nothing any more."""
+        """Revoke an API key. It stays in the list, and opens nothing any more."""
         services.revoke_key(self.ctx, pk)
         return Response(status=204)
 
@@ -56,15 +61,20 @@ class MemberViewSet(TenantViewSet):
 
     @in_unit_of_work
     def list(self, request: Request) -> Response:
+        """List the tenant's members, newest first. They sign in with their own accounts."""
         return self.page(self.get_queryset(), lambda rows: MemberSerializer(rows, many=True).data)
 
+    @raises(NotFoundError, AlreadyMemberError)
     @extend_schema(request=MemberRequestSerializer, responses={201: MemberSerializer})
     def create(self, request: Request) -> Response:
+        """Make a person a member. The person has an account already; an operator creates accounts."""
         wanted = self.accepted(MemberRequestSerializer)
         return self.once(lambda: self._add(wanted))
 
+    @raises(NotFoundError)
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: UUID) -> Response:
+        """Remove a member. The account stays."""
         members.remove_member(self.ctx, pk)
         return Response(status=204)
 

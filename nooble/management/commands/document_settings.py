@@ -2,14 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any
-
-from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.core.configuration import SETTINGS, Level, Setting
-from settings.variables import ROOT, VARIABLES, Variable
-
-PAGE = ROOT / "docs" / "configuration.md"
+from nooble.management.pages import DOCS, PageCommand
+from settings.variables import VARIABLES, Variable
 
 _INTRODUCTION = """\
 # Configuration
@@ -37,19 +33,13 @@ recorded for each setting and shown with every answer.
 """
 
 
-class Command(BaseCommand):
+class Command(PageCommand):
     help = "Writes docs/configuration.md from the declared environment variables and settings."
-    requires_system_checks = ()
+    page = DOCS / "configuration.md"
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--check", action="store_true", help="Write nothing; fail if the page is out of step.")
-
-    def handle(self, *_: Any, check: bool, **__: Any) -> None:
-        page = "\n".join([_INTRODUCTION, *_sections(VARIABLES), _CASCADE + "\n".join(map(_row, SETTINGS.values()))])
-        if not check:
-            PAGE.write_text(f"{page}\n")
-        elif not PAGE.exists() or PAGE.read_text() != f"{page}\n":
-            raise CommandError(f"{PAGE.name} is out of step: run `python manage.py document_settings`.")
+    def content(self) -> str:
+        cascade = _CASCADE + "\n".join(map(_row, SETTINGS.values()))
+        return "\n".join([_INTRODUCTION, *_sections(VARIABLES), f"{cascade}\n"])
 
 
 def _sections(variables: Iterable[Variable]) -> Iterator[str]:

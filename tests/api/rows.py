@@ -1,0 +1,149 @@
+"""Rows by the dozen, in states in which nobody would work on them."""
+
+from uuid import UUID, uuid4
+
+from apps.agents import services as agents
+from apps.agents.models import Agent, Conversation, Message, Run
+from apps.agents.types import Author, RunStatus
+from apps.collections import services as collections
+from apps.collections.models import Chunk, Collection, Document, EmbeddingSpace
+from apps.collections.types import DocumentStatus
+from apps.core.context import ExecutionContext, LLMConfig, ProcessingConfig, RagConfig
+from apps.core.db import unit_of_work
+from apps.core.ids import new_id
+from apps.ledger.records import record
+from apps.ledger.types import OperationKind, TokenCounts, TokenType
+from apps.tenants import members, services
+from apps.tenants.models import User
+from tests.personas import Persona
+
+
+def parents(persona: Persona) -> dict[str, UUID]:
+    """The things that lists hang on: what was made first."""
+    models = {
+        "agent": Agent,
+        "collection": Collection,
+        "document": Document,
+        "conversation": Conversation,
+        "run": Run,
+    }
+    with unit_of_work(persona.ctx):
+        found = {name: model.objects.order_by("id").first() for name, model in models.items()}  # type: ignore[attr-defined]
+    return {name: row.pk for name, row in found.items() if row}
+
+
+def add_agents(persona: Persona, number: int) -> None:
+    for name in _names(number):
+        agents.create_agent(persona.ctx, slug=name, name=name)
+
+
+def add_collections(persona: Persona, number: int) -> None:
+    for name in _names(number):
+        collections.create_collection(persona.ctx, slug=name, name=name, settings={}, tier_defaults={})
+
+
+def add_documents(persona: Persona, number: int) -> None:
+    """Documents of the first collection, which is made if need be."""
+    ctx = persona.ctx
+    if "collection" not in parents(persona):
+        add_collections(persona, 1)
+    with unit_of_work(ctx):
+        space = EmbeddingSpace.objects.get()
+        Document.objects.bulk_create(
+            Document(
+                id=new_id(),
+                tenant_id=ctx.tenant_id,
+                collection_id=space.collection_id,
+                space=space,
+                name=name,
+                size_bytes=1,
+                content_hash=name,
+                status=DocumentStatus.READY,
+                signed_context=ctx.sign(),
+            )
+            for name in _names(number)
+        )
+
+
+def add_chunks(persona: Persona, number: int) -> None:
+    """Chunks of the first document, which is made if need be."""
+    if "document" not in parents(persona):
+        add_documents(persona, 1)
+    with unit_of_work(persona.ctx):
+        document = Document.objects.get()
+        place = {"tenant_id": document.tenant_id, "space_id": document.space_id, "document": document}
+        first = Chunk.objects.count()
+        Chunk.objects.bulk_create(
+            Chunk(**place, ordinal=ordinal, text="words", tokens=1) for ordinal in range(first, first + number)
+        )
+
+
+def add_conversations(persona: Persona, number: int) -> None:
+    ctx = persona.ctx
+    with unit_of_work(ctx):
+        Conversation.objects.bulk_create(
+            Conversation(tenant_id=ctx.tenant_id, agent_id=uuid4(), title=name) for name in _names(number)
+        )
+
+
+def add_runs(persona: Persona, number: int) -> None:
+    """Runs with their questions, in the first conversation, which is made if need be."""
+    if "conversation" not in parents(persona):
+        add_conversations(persona, 1)
+    ctx = _chat_context(persona.ctx)
+    with unit_of_work(ctx):
+        conversation = Conversation.objects.get()
+        for name in _names(number):
+            run = Run.objects.create(
+                tenant_id=ctx.tenant_id,
+                owner_tenant_id=ctx.owner_tenant_id,
+                payer_tenant_id=ctx.payer_tenant_id,
+                agent_id=conversation.agent_id,
+                agent_version=1,
+                conversation=conversation,
+                session_id="session",
+                question=name,
+                status=RunStatus.SUCCEEDED,
+                signed_context=ctx.sign(),
+            )
+            Message.objects.create(
+                tenant_id=ctx.tenant_id, conversation=conversation, run=run, author=Author.USER, content=name
+            )
+
+
+def add_entries(persona: Persona, number: int) -> None:
+    for name in _names(number):
+        record(
+            persona.ctx,
+            TokenCounts(fresh_input_tokens=1),
+            provider="elsewhere",
+            model="model",
+            token_type=TokenType.LLM,
+            operation=OperationKind.CHAT,
+            idempotency_key=name,
+        )
+
+
+def add_api_keys(persona: Persona, number: int) -> None:
+    for name in _names(number):
+        services.issue_key(persona.ctx, name=name, scopes=["chat"])
+
+
+def add_members(persona: Persona, number: int) -> None:
+    for name in _names(number):
+        User.objects.create(username=name)
+        members.add_member(persona.ctx, username=name, role="member")
+
+
+def _names(number: int) -> list[str]:
+    return [f"n-{uuid4().hex}" for _ in range(number)]
+
+
+def _chat_context(ctx: ExecutionContext) -> ExecutionContext:
+    llm = LLMConfig(
+        provider="local", model="extractive", temperature=0, max_tokens=1, timeout_seconds=1, retry_attempts=0
+    )
+    processing = ProcessingConfig(max_text_length=1, batch_size=1, chunk_size=1, chunk_overlap=0)
+    return ctx.model_copy(
+        update={"llm_config": llm, "rag_config": RagConfig(max_results=1), "processing_config": processing}
+    )

@@ -1,0 +1,86 @@
+"""What there is stands in the documentation: a new task, queue, endpoint or command fails here until it does."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import current_app
+from django.core.management import get_commands
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from nooble import beat, queues
+from settings.variables import VARIABLES, Variable
+from tests.docs.pages import page
+
+API = "api/v1/"
+
+
+def _patterns(resolver: URLResolver, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
+    for entry in resolver.url_patterns:
+        path = prefix + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from _patterns(entry, path)
+        else:
+            yield path, entry
+
+
+def _endpoints() -> Iterator[str]:
+    """``GET /agents/{id}`` for every method of every address of the API."""
+    for path, pattern in _patterns(get_resolver()):
+        if path.startswith(API):
+            shown = "/".join("{id}" if part.startswith("<") else part for part in path.removeprefix(API).split("/"))
+            view: Any = pattern.callback
+            yield from (f"{method.upper()} /{shown}" for method in view.actions if method != "head")
+
+
+def _other_addresses() -> Iterator[str]:
+    for path, _ in _patterns(get_resolver()):
+        if not path.startswith((API, "admin/")):
+            yield f"GET /{path}"
+
+
+ENDPOINTS = sorted(set(_endpoints()))
+TASKS = sorted(name for name in current_app.tasks if not name.startswith("celery."))
+COMMANDS = sorted(name for name, app in get_commands().items() if app.startswith(("apps.", "nooble")))
+
+
+def test_there_is_something_to_look_for() -> None:
+    assert {"GET /agents/{id}", "POST /chat", "GET /collections/{id}/documents"} <= set(ENDPOINTS)
+    assert {"query.answer", "maintenance.sweep"} <= set(TASKS)
+    assert {"up", "create_tenant", "migrate"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_every_endpoint_is_documented(endpoint: str) -> None:
+    assert f"`{endpoint}`" in page("docs/api.md").text
+
+
+@pytest.mark.parametrize("address", sorted(set(_other_addresses())))
+def test_every_other_address_is_documented(address: str) -> None:
+    assert f"`{address}`" in page("docs/api.md").text
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_documented(task: str) -> None:
+    assert f"`{task}`" in page("docs/operations.md").text
+
+
+@pytest.mark.parametrize("entry", beat.SCHEDULE.values(), ids=lambda entry: entry["task"])
+def test_every_periodic_task_is_documented_with_its_period(entry: dict[str, Any]) -> None:
+    period = {60: "every minute", 3600: "hourly"}.get(entry["schedule"], f"every {entry['schedule']} seconds")
+    assert f"`{entry['task']}`, {period}" in page("docs/operations.md").text
+
+
+@pytest.mark.parametrize("queue", queues.names())
+def test_every_queue_is_documented(queue: str) -> None:
+    assert f"`{queue}`" in page("docs/operations.md").text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_documented(command: str) -> None:
+    assert f"`manage.py {command}" in page("docs/operations.md").text
+
+
+@pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
+def test_every_environment_variable_is_documented(variable: Variable) -> None:
+    assert f"`{variable.name}`" in page("docs/configuration.md").text
