@@ -19,5 +19,7 @@ def sweep() -> dict[str, int]:
 
 @shared_task(name="maintenance.purge", ignore_result=True)
 def purge() -> dict[str, int]:
-    """Delete what is kept for a time only."""
+    """Delete what is kept for a time only, once an hour however many beats there are."""
+    if not maintenance.claim_slot("purge", seconds=3600):
+        return {"responses": 0}
     return {"responses": maintenance.purge()}

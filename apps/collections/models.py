@@ -75,6 +75,7 @@ class Document(WorkItem):
     """A file or text of a collection, on its way from upload to ``ready``."""
 
     task_name = "ingestion.chunk"
+    patient = True
     #: While it is embedded, its batches are the work; the last of them finishes it.
     unfinished: ClassVar[frozenset[str]] = frozenset(
         {DocumentStatus.PENDING, DocumentStatus.PARSING, DocumentStatus.CHUNKING}
@@ -139,6 +140,7 @@ class EmbeddingBatch(WorkItem):
     """The chunks of a document that are embedded in one call: ordinals ``first`` to ``last``, both included."""
 
     task_name = "embedding.embed_batch"
+    patient = True
     unfinished: ClassVar[frozenset[str]] = frozenset({BatchStatus.PENDING})
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)

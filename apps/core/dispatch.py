@@ -10,8 +10,6 @@ from typing import Any
 from celery import current_app
 from django.db import transaction
 
-from apps.core.context import ExecutionContext
-
 logger = logging.getLogger(__name__)
 
 CONTEXT_HEADER = "nooble_context"
@@ -27,13 +25,8 @@ def queue(name: str, tier: str) -> str:
     return domain if domain in UNTIERED_DOMAINS else f"{domain}.{tier}"
 
 
-def enqueue(name: str, ctx: ExecutionContext, **ids: str) -> None:
-    """Publish the task ``name`` with ``ids`` when the open transaction commits; at once when there is none."""
-    publish_on_commit(name, signed_context=ctx.sign(), tier=ctx.tenant_tier, ids=ids)
-
-
 def publish_on_commit(name: str, *, signed_context: str, tier: str, ids: dict[str, str]) -> None:
-    """As :func:`enqueue`, for a context that is signed already (the sweeper's, read from the row)."""
+    """Publish the task ``name`` with ``ids`` when the open transaction commits; at once when there is none."""
     # Resolved by name through the registry, not by ``send_task``, which would ignore eager mode and misspellings.
     task = current_app.tasks[name]
     transaction.on_commit(lambda: _publish(task, signed_context, queue(name, tier), ids))

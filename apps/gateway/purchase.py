@@ -77,7 +77,8 @@ def buy(ctx: ExecutionContext, charge: Charge, offer: Offer[R]) -> Bought:
         raise CallInTransactionError(f"{charge.operation} was called inside a transaction")
     held = till.hold(ctx, charge, _call(ctx, offer), can_ask=offer.lookup is not None)
     if isinstance(held, Unresolved):
-        settled = _ask_about(ctx, held, offer)
+        with leases.kept(ctx, Operation, held.operation_id, held.epoch):
+            settled = _ask_about(ctx, held, offer)
         if settled:
             return _bought(settled)
         held = till.hold(ctx, charge, _call(ctx, offer), epoch=held.epoch)

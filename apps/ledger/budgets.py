@@ -1,7 +1,7 @@
 """What a tenant may still spend this month."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
 
 from django.db.models import Sum
@@ -43,17 +43,25 @@ def current(ctx: ExecutionContext) -> BudgetState:
         limit_tokens=tenant.tier.monthly_token_limit if own is None else own,
         spent_tokens=row.spent_tokens if row else 0,
         held_tokens=row.held_tokens if row else 0,
-        unknown_tokens=_unknown(ctx),
+        unknown_tokens=_unknown(ctx, month),
         resets_at=_next_month(month, tenant.time_zone),
         hard=tenant.hard_limit,
     )
 
 
-def _unknown(ctx: ExecutionContext) -> int:
-    attempts = Attempt.objects.filter(payer_tenant_id=ctx.payer_tenant_id, state=AttemptState.UNKNOWN)
+def _unknown(ctx: ExecutionContext, month: date) -> int:
+    attempts = Attempt.objects.filter(
+        payer_tenant_id=ctx.payer_tenant_id,
+        state=AttemptState.UNKNOWN,
+        day__gte=month,
+        day__lt=_following(month),
+    )
     return attempts.aggregate(tokens=Sum("hold_tokens"))["tokens"] or 0
 
 
 def _next_month(month: date, time_zone: str) -> datetime:
-    year, number = (month.year + 1, 1) if month.month == 12 else (month.year, month.month + 1)
-    return datetime(year, number, 1, tzinfo=ZoneInfo(time_zone)).astimezone(UTC)
+    return datetime.combine(_following(month), time(), tzinfo=ZoneInfo(time_zone)).astimezone(UTC)
+
+
+def _following(month: date) -> date:
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)

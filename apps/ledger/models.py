@@ -1,4 +1,4 @@
-"""The books. Nothing here is written through the ORM: ``apps.ledger.till`` calls the database functions that keep them.
+"""The books. What moves tokens is never written through the ORM: ``apps.ledger.till`` calls the functions that do.
 
 On every row ``tenant_id`` is the consumer, the tenant that asked; owner and payer stand beside it.
 """

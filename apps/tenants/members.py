@@ -18,7 +18,8 @@ class AlreadyMemberError(ConflictError):
 
 def add_member(ctx: ExecutionContext, *, username: str, role: str) -> Member:
     """Make a person who has an account a member of the context's tenant."""
-    user = User.objects.filter(username=username, is_active=True).first()
+    # Operators are not a tenant's to name.
+    user = User.objects.filter(username=username, is_active=True, is_staff=False).first()
     if user is None:
         raise NotFoundError(f"Nobody has the user name “{username}”. An operator creates accounts in the admin.")
     with unit_of_work(ctx):

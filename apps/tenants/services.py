@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db import IntegrityError
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -91,7 +92,7 @@ def principal_of(
         scopes=frozenset(scopes),
         limits=TierLimits(
             max_output_tokens=tier.max_output_tokens,
-            max_upload_bytes=tier.max_upload_bytes,
+            max_upload_bytes=min(tier.max_upload_bytes, settings.MAX_UPLOAD_BYTES),
             max_question_characters=tier.max_question_characters,
         ),
         tier_defaults=tier.defaults,

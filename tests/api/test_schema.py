@@ -108,6 +108,12 @@ def test_an_example_of_a_request_is_accepted(operation: Operation) -> None:
         assert bound.is_valid(), bound.errors
 
 
+def test_a_document_goes_in_as_bytes() -> None:
+    [adding] = [each for each in openapi.operations() if each.id == "createCollectionDocument"]
+    form = openapi.resolve(adding.body["multipart/form-data"]["schema"])
+    assert form["properties"]["file"] == {"type": "string", "format": "binary"}
+
+
 def test_what_answers_have_is_required_of_them() -> None:
     """So that generated code need not ask whether a member is there."""
     optional = {"UsageRow": {"provider", "model", "agent", "collection", "operation", "token_type", "consumer"}}

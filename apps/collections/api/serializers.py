@@ -1,5 +1,6 @@
 from typing import Any, get_args
 
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -75,11 +76,16 @@ class DocumentTextSerializer(serializers.Serializer[Any]):
     metadata = MetadataField(default=dict)
 
 
+@extend_schema_field(OpenApiTypes.BINARY)
+class UploadField(serializers.FileField):
+    """A file that comes in; the schema would take DRF's own for one that goes out, by its address."""
+
+
 @example(examples.DOCUMENT_FILE, media_type="multipart/form-data")
 class DocumentFileSerializer(serializers.Serializer[Any]):
     """A document given as a file (multipart)."""
 
-    file = serializers.FileField(allow_empty_file=True, max_length=MAX_NAME_CHARACTERS)
+    file = UploadField(allow_empty_file=True, max_length=MAX_NAME_CHARACTERS)
     name = serializers.CharField(max_length=MAX_NAME_CHARACTERS, required=False)
     metadata = MetadataField(default=dict)
 

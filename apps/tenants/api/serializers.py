@@ -8,6 +8,9 @@ from apps.tenants.api import examples
 from apps.tenants.models import ApiKey, Member
 from apps.tenants.types import MemberRole, Scope
 
+#: What a tenant may give its own keys; ``internal`` is for trusted services, whose keys operators issue.
+PUBLIC_SCOPES = [(scope.value, scope.label) for scope in Scope if scope is not Scope.INTERNAL]
+
 
 @example(examples.API_KEY)
 class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
@@ -39,7 +42,7 @@ class ApiKeyRequestSerializer(serializers.Serializer[Any]):
     """A new key. Without `expires_at` it stays valid until it is revoked."""
 
     name = serializers.CharField(max_length=100)
-    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices), allow_empty=False)
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=PUBLIC_SCOPES), allow_empty=False)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
 
     def validate_expires_at(self, value: Any) -> Any:

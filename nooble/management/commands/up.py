@@ -31,12 +31,13 @@ class Command(BaseCommand):
             self._announce(f"http://{host}:{port}")
             if settings.DEBUG:
                 self._hand_out_key()
+            # Into a pipe nothing is written until there is much of it: whoever reads it should not wait for that.
+            self.stdout.flush()
             supervisor.wait()
 
     def _announce(self, address: str) -> None:
         self.stdout.write(
             f"\nnooble is up. Ctrl-C stops it.\n\n"
-            f"  playground  {address}/playground/\n"
             f"  API         {address}/api/docs\n"
             f"  admin       {address}/admin/ (python manage.py createsuperuser)"
         )
