@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = (
     "How much is reimbursed for a hotel room per night?",
     "When are invoices due?",
-    "How many API requests per minute may I send?",
+    "How many requests per minute does the API accept?",
     "When is the endpoint /v2/vessels switched off?",
     "What does Harbour pay towards parental leave?",
 )
