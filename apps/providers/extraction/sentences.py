@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 from apps.providers.extraction import language
 
-#: A sentence mark, closing quotes or brackets or emphasis, and space; or a mark that needs no space.
-_MARK = re.compile(r"(?P<mark>[.!?…]+)[\"'”’»)\]*_`]*\s+|[。！？]")  # noqa: RUF001 - these are meant
-#: So much of what follows a mark decides whether it ends a sentence.
-_AFTER = 8
+#: A sentence mark, closing quotes or brackets or emphasis, and space; or a mark that needs no space. Each stretch of
+#: marks is tried once and never given back, so that a million full stops take no longer than a million letters.
+_MARK = re.compile(r"(?<![.!?…])(?P<mark>[.!?…]++)[\"'”’»)\]*_`]*+\s+|[。！？]")  # noqa: RUF001 - these are meant
+#: So much of what stands before and behind a mark decides whether it ends a sentence.
+_BEFORE, _AFTER = 24, 8
 _LAST_WORD = re.compile(r"(?:^|[\s(\[\"'“])(?P<word>[^\s(\[\"'“]+)$")
 _OPENING = "\"'“‘«([*_`¿¡-–—"  # noqa: RUF001 - these are meant
 #: Text without any sentence mark is cut so that a quotation stays readable.
@@ -19,7 +20,8 @@ def split(text: str) -> Iterator[str]:
     """The sentences of a paragraph, their white space reduced to single spaces."""
     start = 0
     for match in _MARK.finditer(text):
-        if _ends(text[start : match.start()], match["mark"], text[match.end() : match.end() + _AFTER]):
+        before = text[max(start, match.start() - _BEFORE) : match.start()]
+        if _ends(before, match["mark"], text[match.end() : match.end() + _AFTER]):
             yield from _pieces(text[start : match.end()])
             start = match.end()
     yield from _pieces(text[start:])
@@ -40,6 +42,9 @@ def _ends(before: str, mark: str | None, after: str) -> bool:
 
 
 def _pieces(sentence: str) -> Iterator[str]:
+    """The sentence in pieces of bearable length, without those that say nothing."""
     words = sentence.split()
     for first in range(0, len(words), LONGEST_SENTENCE):
-        yield " ".join(words[first : first + LONGEST_SENTENCE])
+        piece = " ".join(words[first : first + LONGEST_SENTENCE])
+        if any(map(str.isalnum, piece)):
+            yield piece

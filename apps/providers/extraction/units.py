@@ -15,10 +15,12 @@ from apps.providers.extraction import language, sentences
 Kind = Literal["text", "item", "row", "code", "heading"]
 
 _FENCE = re.compile(r"^\s*(?P<fence>```+|~~~+)")
-_HEADING = re.compile(r"^(?P<level>#{1,6})\s+(?P<text>.+?)\s*#*$")
+_HEADING = re.compile(r"^(?P<level>#{1,6})\s+(?P<text>\S.*)$")
 _UNDERLINE = re.compile(r"^(=+|-{3,})$")
 _ITEM = re.compile(r"^\s*(?:[-*+•–]|\(?(?:\d{1,3}|[a-zA-Z])[.)])\s+(?P<text>\S.*)$")  # noqa: RUF001 - the dash is meant
 _ROW = re.compile(r"^\s*\|(?P<cells>.*)\|\s*$")
+#: "**Security.**": a heading within the paragraph.
+_LEAD = re.compile(r"^(\*\*|__)[^*_]*\1$")
 _RULE_CELL = re.compile(r"^\s*:?-+:?\s*$")
 #: "Phone: +49 …": a line of its own, whatever follows.
 _PAIR = re.compile(r"^[^\W\d_][^.:!?]{0,40}:\s+\S")
@@ -27,6 +29,10 @@ _TITLE_LEVEL = 9
 _TITLE_WORDS = 8
 #: A line that is shorter than this was not broken for its width.
 _SHORT_LINE = 60
+#: Headings and column names stand again with every unit below them: so many characters of them.
+_LONGEST_NAME = 200
+#: A pronoun stands for something in one of so many sentences before.
+_FURTHEST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +72,17 @@ def split(passage: Passage) -> list[Unit]:
     for block in _blocks(passage.text):
         if block.kind == "heading":
             headings = {level: text for level, text in headings.items() if level < block.level}
-            headings[block.level] = block.lines[0]
+            headings[block.level] = block.lines[0][:_LONGEST_NAME]
             lead = ""
             continue
         if _is_title(block):
-            headings[_TITLE_LEVEL] = block.lines[0]
+            headings[_TITLE_LEVEL] = block.lines[0][:_LONGEST_NAME]
             continue
         block_units = _units(block, passage, lead=lead, heading=" ".join(headings.values()))
         found += block_units
         if block.kind == "text":
-            lead = block_units[-1].text if block_units[-1].text.endswith(":") else ""
+            last = block_units[-1].text if block_units else ""
+            lead = last if last.endswith(":") else ""
     return found
 
 
@@ -85,7 +92,7 @@ def _units(block: _Block, passage: Passage, *, lead: str, heading: str) -> list[
         Unit(
             passage=passage,
             text=text,
-            before=lead if block.kind != "text" else _before(text, texts[:number]),
+            before=lead if block.kind != "text" else _before(texts, number),
             topic=texts[0] if number and block.kind == "text" else "",
             heading=heading,
             kind=block.kind,
@@ -96,24 +103,38 @@ def _units(block: _Block, passage: Passage, *, lead: str, heading: str) -> list[
 
 def _texts(block: _Block) -> Iterator[str]:
     if block.kind == "code":
-        yield "\n".join(block.lines)
+        yield "\n".join(block.lines).strip("\n")
     elif block.kind == "row":
         yield from _rows(block.lines)
     else:
-        yield from sentences.split(" ".join(block.lines))
+        yield from _with_leads(sentences.split(" ".join(block.lines)))
 
 
-def _before(text: str, earlier: list[str]) -> str:
+def _with_leads(texts: Iterator[str]) -> Iterator[str]:
+    """The sentences, what is set in bold at the beginning together with what it is the heading of."""
+    lead = ""
+    for text in texts:
+        if _LEAD.match(text):
+            lead = f"{lead} {text}".lstrip()
+        else:
+            yield f"{lead} {text}".lstrip()
+            lead = ""
+    if lead:
+        yield lead
+
+
+def _before(texts: list[str], number: int) -> str:
     """The sentence before; before a pronoun, all back to the one that names what it stands for."""
-    first = len(earlier) - 1
-    while starts_with_pronoun(text) and first > 0 and starts_with_pronoun(earlier[first]):
+    first = max(number - 1, 0)
+    earliest = max(number - _FURTHEST, 0)
+    while starts_with_pronoun(texts[number]) and first > earliest and starts_with_pronoun(texts[first]):
         first -= 1
-    return " ".join(earlier[max(first, 0) :])
+    return " ".join(texts[first:number])
 
 
 def starts_with_pronoun(text: str) -> bool:
     """Whether a sentence cannot be understood without the one before."""
-    return bool(text) and text.split(maxsplit=1)[0].lower().strip(",;") in language.common().pronouns
+    return text.split(maxsplit=1)[0].lower().strip(",;") in language.common().pronouns
 
 
 def _rows(lines: tuple[str, ...]) -> Iterator[str]:
@@ -123,9 +144,13 @@ def _rows(lines: tuple[str, ...]) -> Iterator[str]:
     has_header = len(rows) < len(table)
     for row in rows[has_header:]:
         names = rows[0] if has_header else [""] * len(row)
-        cells = [f"{name}: {cell}" if name else cell for name, cell in zip(names, row, strict=False) if cell]
+        cells = [_told(cell, name[:_LONGEST_NAME]) for name, cell in zip(names, row, strict=False) if cell]
         if cells:
             yield "; ".join(cells)
+
+
+def _told(cell: str, column: str) -> str:
+    return f"{column}: {cell}" if any(map(str.isalnum, column)) else cell
 
 
 def _blocks(text: str) -> Iterator[_Block]:
@@ -147,10 +172,16 @@ def _blocks(text: str) -> Iterator[_Block]:
         if fence:
             yield from _flushed("code", _until(fence["fence"], lines))
         elif heading:
-            yield _Block(kind="heading", lines=(heading["text"],), level=len(heading["level"]))
+            yield _Block(kind="heading", lines=(_without_closing(heading["text"]),), level=len(heading["level"]))
         elif stripped:
             gathered.append(item["text"] if item else stripped)
     yield from _flushed(kind, gathered)
+
+
+def _without_closing(heading: str) -> str:
+    """``Title ##`` is closed like this; ``C#`` is not."""
+    bare = heading.rstrip("#")
+    return bare.rstrip() if bare[-1:].isspace() else heading
 
 
 def _until(fence: str, lines: Iterator[str]) -> list[str]:
