@@ -138,7 +138,7 @@ def add(ctx: Any, collection_id: UUID, name: str, text: str) -> None:
 
     data = text.encode()
     upload = documents.Upload(name=name, data=data, content_type="text/plain")
-    document = documents.add_document(ctx, collection_id, upload, max_bytes=len(data)).document
+    document = documents.add_document(ctx, collection_id, upload, max_bytes=len(data), tier_defaults={}).document
     ingestion.chunk_document(ctx, document.pk, task_id="benchmark")
     with unit_of_work(ctx):
         batches = list(EmbeddingBatch.objects.filter(document=document).values_list("pk", flat=True))

@@ -2,8 +2,9 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 
+from apps.core.api.views import SchemaView
 from nooble import health
 
 handler404 = "apps.core.api.exceptions.page_not_found"
@@ -14,7 +15,7 @@ urlpatterns = [
     path("api/v1/", include("apps.collections.api.urls")),
     path("api/v1/", include("apps.agents.api.urls")),
     path("api/v1/", include("apps.ledger.api.urls")),
-    path("api/schema", SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[]), name="schema"),
+    path("api/schema", SchemaView.as_view(), name="schema"),
     path(
         "api/docs",
         SpectacularSwaggerView.as_view(url_name="schema", permission_classes=[], authentication_classes=[]),

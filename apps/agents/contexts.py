@@ -79,7 +79,7 @@ def chat_context(request: Request, body: ChatBody, *, created_at: datetime | Non
             "rag_config": rag,
             "processing_config": ProcessingConfig(**resolved.section("processing_config")),
             "config_sources": dict(resolved.sources),
-            "fallback_models": tuple(version.fallback_models),
+            "fallback_models": tuple(resolved.values["fallback_models"]),
             "query_type": "rag" if chosen else "chat",
         }
     )
@@ -90,7 +90,7 @@ def resolve(who: Principal, version: AgentVersion, *, requested: Mapping[str, An
     resolved = configuration.resolve(
         {
             Level.REQUEST: configuration.check(requested, level=Level.REQUEST),
-            Level.AGENT: version.settings,
+            Level.AGENT: {**version.settings, "fallback_models": version.fallback_models},
             Level.TIER: configuration.check(who.tier_defaults, level=Level.TIER),
         }
     )

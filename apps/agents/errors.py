@@ -1,4 +1,4 @@
-from apps.core.errors import ConflictError, InvalidRequestError, NotFoundError
+from apps.core.errors import InvalidRequestError, NotFoundError
 
 
 class AgentNotFoundError(NotFoundError):
@@ -17,12 +17,6 @@ class RunNotFoundError(NotFoundError):
     """There is no such run, or it is not yours."""
 
     code = "run_not_found"
-
-
-class SlugTakenError(ConflictError):
-    """The slug is in use."""
-
-    code = "slug_taken"
 
 
 class PreferenceConflictError(InvalidRequestError):

@@ -1,6 +1,6 @@
 """Agents, the conversations with them, and the runs that answer."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -9,17 +9,13 @@ from django.db.models.functions import Now
 
 from apps.agents.types import Author, RunStatus
 from apps.core.ids import new_id
+from apps.core.references import reference
 from apps.core.work import WorkItem
 
 DEFAULT_PROMPT = (
     "You answer questions from the passages you are given. Say what they say, cite each statement with the number of "
     "its passage in square brackets, and say so plainly when they do not answer the question."
 )
-
-
-def reference(to: Any, **options: Any) -> models.ForeignKey[Any, Any]:
-    """A foreign key whose constraint, with the tenant in it and a cascade, is written in SQL by the migration."""
-    return models.ForeignKey(to, on_delete=models.DO_NOTHING, db_constraint=False, **options)
 
 
 class Agent(models.Model):

@@ -7,13 +7,14 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from apps.agents.errors import AgentNotFoundError, SlugTakenError
+from apps.agents.errors import AgentNotFoundError
 from apps.agents.models import DEFAULT_PROMPT, Agent, AgentVersion
 from apps.collections import services as collections
 from apps.core import configuration
 from apps.core.configuration import Level
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
+from apps.core.errors import SlugTakenError
 from apps.core.ids import new_id
 from apps.providers import catalog
 from apps.providers.errors import UnsupportedOperationError
@@ -38,7 +39,7 @@ def create_agent(
             prompt=prompt,
             settings=_checked(settings or {}),
             collections=_own(ctx, collection_ids),
-            fallback_models=list(fallback_models),
+            fallback_models=_checked_fallbacks(fallback_models),
         )
     return agent
 
@@ -111,7 +112,7 @@ def _changed(ctx: ExecutionContext, version: AgentVersion, changes: Mapping[str,
         "prompt": changes.get("prompt", version.prompt),
         "settings": _checked({name: value for name, value in settings.items() if value is not None}),
         "collections": _own(ctx, changes["collections"]) if "collections" in changes else version.collections,
-        "fallback_models": changes.get("fallback_models", version.fallback_models),
+        "fallback_models": _checked_fallbacks(changes.get("fallback_models", version.fallback_models)),
     }
 
 
@@ -121,6 +122,11 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     if provider and "chat" not in catalog.provider(provider).does:
         raise UnsupportedOperationError(f"{provider} does not chat. Choose another provider for the agent.")
     return accepted
+
+
+def _checked_fallbacks(models: Sequence[str]) -> list[str]:
+    accepted = configuration.check({"fallback_models": list(models)}, level=Level.AGENT)
+    return list(accepted["fallback_models"])
 
 
 def _own(ctx: ExecutionContext, collection_ids: Sequence[UUID]) -> list[UUID]:

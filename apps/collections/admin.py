@@ -23,6 +23,7 @@ from apps.core.admin_pages import WorkAdmin, list_url
 from apps.core.errors import NoobleError
 from apps.tenants import services as tenants
 from apps.tenants.admin_columns import TenantFilter, TenantRecordAdmin
+from apps.tenants.models import Tenant
 
 
 @admin.register(Collection)
@@ -72,12 +73,16 @@ class DocumentAdmin(TenantRecordAdmin, WorkAdmin):
     def retry(self, request: HttpRequest, queryset: QuerySet[Document]) -> None:
         for document in queryset:
             try:
-                documents.retry_document(tenants.context_of_id(document.tenant_id), document.pk)
+                self._retry(document)
             except NoobleError as error:
                 self.message_user(request, f"{document}: {error.detail}", messages.ERROR)
             else:
                 self.log_change(request, document, "Tried again.")
                 self.message_user(request, f"{document}: is tried again.", messages.SUCCESS)
+
+    def _retry(self, document: Document) -> None:
+        tenant = Tenant.objects.select_related("tier").get(pk=document.tenant_id)
+        documents.retry_document(tenants.context_of(tenant), document.pk, tier_defaults=tenant.tier.defaults)
 
 
 @admin.register(EmbeddingBatch)

@@ -15,7 +15,8 @@ from apps.collections import services
 from apps.collections.errors import DocumentNotFoundError, EmptyDocumentError, NotRetriableError
 from apps.collections.models import Document, EmbeddingBatch, EmbeddingSpace
 from apps.collections.types import BatchStatus, DocumentStatus
-from apps.core import clock
+from apps.core import clock, configuration
+from apps.core.configuration import Level
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import TooLargeError
@@ -23,6 +24,8 @@ from apps.core.ids import new_id
 
 #: How long work on a document may take before its calls count as late; it is renewed with every delivery.
 INGESTION_SECONDS = 900
+
+_BATCH_SIZE = "processing_config.batch_size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,14 @@ class Added:
     created: bool
 
 
-def add_document(ctx: ExecutionContext, collection_id: UUID, upload: Upload, *, max_bytes: int) -> Added:
+def add_document(
+    ctx: ExecutionContext,
+    collection_id: UUID,
+    upload: Upload,
+    *,
+    max_bytes: int,
+    tier_defaults: Mapping[str, Any],
+) -> Added:
     """Take in a document; its work begins when the transaction commits.
 
     The same content is in a collection once: uploading it again returns the document that is there, and tries it again
@@ -55,17 +65,17 @@ def add_document(ctx: ExecutionContext, collection_id: UUID, upload: Upload, *, 
         [space] = services.live_spaces(ctx, [collection_id])
         known = Document.objects.filter(collection_id=collection_id, content_hash=content_hash).first()
         if known is None:
-            document = _insert(ctx, space, upload, content_hash)
+            document = _insert(_ingestion_context(ctx, space, tier_defaults), space, upload, content_hash)
             if document is not None:
                 return Added(document=document, created=True)
             # Somebody uploaded the same bytes at the same time and committed first: theirs is the document.
             known = Document.objects.get(collection_id=collection_id, content_hash=content_hash)
         if known.status == DocumentStatus.FAILED:
-            known = retry_document(ctx, known.pk)
+            known = retry_document(ctx, known.pk, tier_defaults=tier_defaults)
         return Added(document=known, created=False)
 
 
-def retry_document(ctx: ExecutionContext, document_id: UUID) -> Document:
+def retry_document(ctx: ExecutionContext, document_id: UUID, *, tier_defaults: Mapping[str, Any]) -> Document:
     """Try a failed document again. Batches that were embedded stay paid for and are not embedded again."""
     with unit_of_work(ctx):
         # In the order in which embedding takes them: batches, then the document.
@@ -73,7 +83,7 @@ def retry_document(ctx: ExecutionContext, document_id: UUID) -> Document:
         document = get_document(ctx, document_id, lock=True)
         if document.status != DocumentStatus.FAILED:
             raise NotRetriableError(f"The document is {document.status}.")
-        document.signed_context = _ingestion_context(ctx, document.space).sign()
+        document.signed_context = _ingestion_context(ctx, document.space, tier_defaults).sign()
         document.error_code = document.error_detail = ""
         document.finished_at = None
         if batches:
@@ -122,7 +132,7 @@ def _check_size(upload: Upload, max_bytes: int) -> None:
 
 
 def _insert(ctx: ExecutionContext, space: EmbeddingSpace, upload: Upload, content_hash: str) -> Document | None:
-    """The new document, or None when the same content came in meanwhile."""
+    """The new document, in its ingestion's context, or None when the same content came in meanwhile."""
     document = Document(
         id=new_id(),
         tenant_id=ctx.tenant_id,
@@ -133,7 +143,7 @@ def _insert(ctx: ExecutionContext, space: EmbeddingSpace, upload: Upload, conten
         size_bytes=len(upload.data),
         content_hash=content_hash,
         metadata=upload.metadata or {},
-        signed_context=_ingestion_context(ctx, space).sign(),
+        signed_context=ctx.sign(),
     )
     document.storage_key = f"documents/{ctx.tenant_id}/{document.id}"
     inserted = Document.objects.bulk_create([document], ignore_conflicts=True)
@@ -146,7 +156,10 @@ def _insert(ctx: ExecutionContext, space: EmbeddingSpace, upload: Upload, conten
     return row
 
 
-def _ingestion_context(ctx: ExecutionContext, space: EmbeddingSpace) -> ExecutionContext:
+def _ingestion_context(
+    ctx: ExecutionContext, space: EmbeddingSpace, tier_defaults: Mapping[str, Any]
+) -> ExecutionContext:
+    resolved = configuration.resolve({Level.TIER: configuration.check(tier_defaults, level=Level.TIER)})
     return ctx.model_copy(
         update={
             "context_id": new_id(),
@@ -156,6 +169,9 @@ def _ingestion_context(ctx: ExecutionContext, space: EmbeddingSpace) -> Executio
             "deadline": clock.now() + timedelta(seconds=INGESTION_SECONDS),
             "embedding_config": services.embedding_config(space),
             "collection_config": services.collection_config(space),
+            "processing_config": services.processing_config(space, resolved),
+            # How it is cut was decided when the space was made: what is decided now is the size of its batches.
+            "config_sources": {_BATCH_SIZE: resolved.sources[_BATCH_SIZE]},
         }
     )
 

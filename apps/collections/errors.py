@@ -3,13 +3,6 @@
 from apps.core.errors import ConflictError, InvalidRequestError, NoobleError, NotFoundError
 
 
-class UnsupportedMediaTypeError(NoobleError):
-    """nooble does not read this kind of file."""
-
-    code = "unsupported_media_type"
-    status = 415
-
-
 class EmptyDocumentError(NoobleError):
     """There is no text in the document."""
 
@@ -69,12 +62,6 @@ class DocumentNotFoundError(NotFoundError):
     """There is no such document, or it is not yours."""
 
     code = "document_not_found"
-
-
-class SlugTakenError(ConflictError):
-    """The slug is in use."""
-
-    code = "slug_taken"
 
 
 class LanguageUnknownError(InvalidRequestError):

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from apps.collections.errors import DocumentEncryptedError, DocumentUnreadableError, UnsupportedMediaTypeError
+from apps.collections.errors import DocumentEncryptedError, DocumentUnreadableError
+from apps.core.errors import UnsupportedMediaTypeError
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 

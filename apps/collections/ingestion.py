@@ -19,7 +19,7 @@ from apps.collections.chunking import ChunkDraft, chunk
 from apps.collections.models import Chunk, ChunkEmbedding, Document, EmbeddingBatch
 from apps.collections.parsing import ParsedDocument
 from apps.collections.types import BatchStatus, DocumentStatus
-from apps.core import configuration, work
+from apps.core import work
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
@@ -117,7 +117,8 @@ def _chunk_row(document: Document, draft: ChunkDraft) -> Chunk:
 
 
 def _batches(ctx: ExecutionContext, document: Document, chunks: int) -> list[EmbeddingBatch]:
-    size = ctx.processing_config.batch_size if ctx.processing_config else _default_batch_size()
+    assert ctx.processing_config is not None
+    size = ctx.processing_config.batch_size
     return [
         EmbeddingBatch(
             id=new_id(),
@@ -130,11 +131,6 @@ def _batches(ctx: ExecutionContext, document: Document, chunks: int) -> list[Emb
         )
         for ordinal, first in enumerate(range(0, chunks, size))
     ]
-
-
-def _default_batch_size() -> int:
-    size: int = configuration.SETTINGS["processing_config.batch_size"].deployed()
-    return size
 
 
 def _embed(ctx: ExecutionContext, batch: EmbeddingBatch) -> None:

@@ -3,7 +3,7 @@
 Foreign keys are composite in the database, (tenant, id), and cascade there; Django only reads along them.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -12,15 +12,11 @@ from pgvector.django import HalfVectorField, SparseVectorField
 
 from apps.collections.types import BatchStatus, DocumentStatus, SpaceState
 from apps.core.ids import new_id
+from apps.core.references import reference
 from apps.core.work import WorkItem
 
 #: Hashed stems: see ``migrations/sql``.
 TERM_DIMENSIONS = 1 << 28
-
-
-def reference(to: Any, **options: Any) -> models.ForeignKey[Any, Any]:
-    """A foreign key whose constraint, with the tenant in it and a cascade, is written in SQL by the migration."""
-    return models.ForeignKey(to, on_delete=models.DO_NOTHING, db_constraint=False, **options)
 
 
 class Collection(models.Model):

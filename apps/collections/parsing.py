@@ -17,11 +17,10 @@ from apps.collections.errors import (
     DocumentUnreadableError,
     EmptyDocumentError,
     NotTextError,
-    UnsupportedMediaTypeError,
 )
 from apps.collections.file_types import FileType
 from apps.collections.sandbox import DEFAULT_LIMITS, Limits
-from apps.core.errors import NoobleError, TooLargeError
+from apps.core.errors import NoobleError, TooLargeError, UnsupportedMediaTypeError
 
 #: About five thousand printed pages.
 MAX_DOCUMENT_CHARACTERS = 20_000_000

@@ -7,13 +7,14 @@ from uuid import UUID
 from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
 
-from apps.collections.errors import CollectionNotFoundError, LanguageUnknownError, SlugTakenError
+from apps.collections.errors import CollectionNotFoundError, LanguageUnknownError
 from apps.collections.models import Collection, Document, EmbeddingSpace
 from apps.collections.types import SpaceState
 from apps.core import configuration
-from apps.core.configuration import Level
-from apps.core.context import CollectionConfig, EmbeddingConfig, ExecutionContext
+from apps.core.configuration import Level, Resolved
+from apps.core.context import CollectionConfig, EmbeddingConfig, ExecutionContext, ProcessingConfig
 from apps.core.db import unit_of_work
+from apps.core.errors import SlugTakenError
 from apps.core.ids import new_id
 from apps.providers import catalog
 from apps.providers.errors import UnsupportedDimensionsError, UnsupportedOperationError
@@ -49,14 +50,14 @@ def create_collection(
     )
     embedding, processing = resolved.section("embedding_config"), resolved.section("processing_config")
     _check_embedding(**embedding)
-    overlap = min(processing["chunk_overlap"], processing["chunk_size"] // 2)
+    chunk_size = min(processing["chunk_size"], processing["max_text_length"])
     with unit_of_work(ctx):
         collection = _insert(ctx, slug=slug, name=name, language=language)
         EmbeddingSpace.objects.create(
             tenant_id=ctx.tenant_id,
             collection=collection,
-            chunk_size=processing["chunk_size"],
-            chunk_overlap=overlap,
+            chunk_size=chunk_size,
+            chunk_overlap=min(processing["chunk_overlap"], chunk_size // 2),
             text_search_config=language,
             state=SpaceState.LIVE,
             **embedding,
@@ -117,6 +118,12 @@ def collection_config(space: EmbeddingSpace) -> CollectionConfig:
     )
 
 
+def processing_config(space: EmbeddingSpace, resolved: Resolved) -> ProcessingConfig:
+    """How documents are taken in: cut as the space says, everything else as it was resolved."""
+    cut = {"chunk_size": space.chunk_size, "chunk_overlap": space.chunk_overlap}
+    return ProcessingConfig(**{**resolved.section("processing_config"), **cut})
+
+
 def delete_files(keys: list[str]) -> None:
     for key in keys:
         default_storage.delete(key)
@@ -127,10 +134,10 @@ def _check_embedding(provider: str, model: str, dimensions: int) -> None:
     if "embed" not in catalog.provider(provider).does:
         raise UnsupportedOperationError(f"{provider} makes no embeddings. Choose another embedding provider.")
     facts = catalog.model(provider, model)
-    if facts.dimensions is None or dimensions == facts.dimensions:
-        return
-    if dimensions > facts.dimensions or not facts.matryoshka:
-        raise UnsupportedDimensionsError(f"{model} makes vectors of {facts.dimensions} dimensions, not {dimensions}.")
+    if not facts.makes(dimensions):
+        raise UnsupportedDimensionsError(
+            f"{model} makes vectors of {facts.lengths_made} dimensions, not of {dimensions}."
+        )
 
 
 def _insert(ctx: ExecutionContext, **fields: Any) -> Collection:

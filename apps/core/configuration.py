@@ -5,6 +5,7 @@ answer's configuration can always be explained.
 """
 
 import enum
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,8 @@ class InvalidSettingError(InvalidRequestError):
 
 EVERYWHERE = frozenset(Level)
 NOT_PER_REQUEST = EVERYWHERE - {Level.REQUEST}
+#: No agent is there when documents are taken in.
+NOT_PER_QUESTION = frozenset({Level.TIER, Level.DEPLOYMENT})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class Setting:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     levels: frozenset[Level] = EVERYWHERE
+    #: False: nothing reads it yet, and any value but the default is refused, which would be without effect.
+    supported: bool = True
 
     def accept(self, value: Any) -> Any:
         """The value, in its type and range; raises InvalidSettingError."""
@@ -58,6 +63,9 @@ class Setting:
             raise self._refused(f"must be one of {', '.join(self.choices)}")
         if isinstance(value, int | float) and not self._in_range(value):
             raise self._refused(f"must be between {self.minimum} and {self.maximum}")
+        if not self.supported and value != self.default:
+            only = json.dumps(self.default)
+            raise self._refused(f"is not supported yet: leave it out, or at {only}", "not_supported")
         return value
 
     def deployed(self) -> Any:
@@ -66,9 +74,9 @@ class Setting:
     def _in_range(self, value: float) -> bool:
         return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
 
-    def _refused(self, why: str) -> InvalidSettingError:
+    def _refused(self, why: str, code: str = "invalid") -> InvalidSettingError:
         return InvalidSettingError(
-            f"{self.name} {why}.", errors=[FieldError(field=self.name, code="invalid", detail=f"It {why}.")]
+            f"{self.name} {why}.", errors=[FieldError(field=self.name, code=code, detail=f"It {why}.")]
         )
 
 
@@ -134,6 +142,7 @@ _ALL = [
         type=bool,
         default=False,
         levels=NOT_PER_REQUEST,
+        supported=False,
         help="Whether a question is searched for in several wordings.",
     ),
     Setting(
@@ -142,16 +151,17 @@ _ALL = [
         default="end",
         choices=("end", "start", "middle"),
         levels=NOT_PER_REQUEST,
+        supported=False,
         help="Which part of a text that is too long is left out.",
     ),
     Setting(
         name="processing_config.max_text_length",
         type=int,
         default=8192,
-        minimum=1,
+        minimum=64,
         maximum=100_000,
-        levels=NOT_PER_REQUEST,
-        help="The longest text that is embedded as one, in tokens.",
+        levels=NOT_PER_QUESTION,
+        help="The longest chunk of a new collection, in tokens; a larger `chunk_size` is brought down to it.",
     ),
     Setting(
         name="processing_config.batch_size",
@@ -159,8 +169,8 @@ _ALL = [
         default=50,
         minimum=1,
         maximum=2048,
-        levels=NOT_PER_REQUEST,
-        help="How many chunks are embedded in one call.",
+        levels=NOT_PER_QUESTION,
+        help="How many chunks of a document are embedded in one call.",
     ),
     Setting(
         name="processing_config.chunk_size", type=int, default=512, minimum=64, maximum=4096, help="Tokens in a chunk."
@@ -172,6 +182,14 @@ _ALL = [
         minimum=0,
         maximum=2048,
         help="Tokens that neighbouring chunks share.",
+    ),
+    Setting(
+        name="fallback_models",
+        type=list,
+        default=[],
+        levels=frozenset({Level.AGENT, Level.DEPLOYMENT}),
+        supported=False,
+        help="Models that are asked when the first one fails.",
     ),
 ]
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}

@@ -76,6 +76,12 @@ class ConflictError(NoobleError):
     status = 409
 
 
+class SlugTakenError(ConflictError):
+    """The slug is in use."""
+
+    code = "slug_taken"
+
+
 class BusyError(ConflictError):
     """Somebody else is at it; come back later."""
 
@@ -88,3 +94,10 @@ class TooLargeError(NoobleError):
 
     code = "too_large"
     status = 413
+
+
+class UnsupportedMediaTypeError(NoobleError):
+    """The format of what was sent is not one that is understood here."""
+
+    code = "unsupported_media_type"
+    status = 415

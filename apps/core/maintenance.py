@@ -1,4 +1,8 @@
-"""What has to be done now and then in every tenant: republish work, forget what is kept for a time only."""
+"""What has to be done now and then in every tenant: republish work, forget what is kept for a time only.
+
+Two beats do no harm. A sweep's changes are conditional UPDATEs under row locks, each of which one sweep makes; it takes
+no slot, since slots go by a worker's clock, which may jump back, and dead work must not wait for that.
+"""
 
 import logging
 from collections.abc import Iterable

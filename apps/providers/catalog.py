@@ -7,7 +7,7 @@ A provider that nooble does not know is added by the deployment, with a dotted p
 import functools
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -60,11 +60,29 @@ class ModelSpec:
     family: str | None = None
     context_window: int | None = None
     max_output_tokens: int | None = None
+    #: The length of its vectors; the greatest where ``matryoshka`` says that shorter ones can be had.
     dimensions: int | None = None
     matryoshka: bool | None = None
+    #: The lengths that a Matryoshka model was trained for, where no others can be had.
+    lengths: Sequence[int] = ()
     tokenizer: str | None = None
     reasoning: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def makes(self, dimensions: int) -> bool:
+        """Whether vectors of that length can be had; of a model that nobody knows, nothing is known to be wrong."""
+        if self.dimensions is None or dimensions == self.dimensions:
+            return True
+        if self.lengths:
+            return dimensions in self.lengths
+        return bool(self.matryoshka) and dimensions < self.dimensions
+
+    @property
+    def lengths_made(self) -> str:
+        """The lengths of vectors that can be had, in words."""
+        if self.lengths:
+            return ", ".join(map(str, self.lengths))
+        return f"up to {self.dimensions}" if self.matryoshka else str(self.dimensions)
 
 
 PROVIDERS = {

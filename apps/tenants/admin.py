@@ -11,6 +11,7 @@ from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.html import format_html
+from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, BaseDialogForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
@@ -121,10 +122,26 @@ class ApiKeyAdmin(TenantRecordAdmin):
         self.message_user(request, f"Keys that open nothing any more: {len(keys)}.", messages.SUCCESS)
 
 
+class InvitationFilter(RadioFilter):  # type: ignore[misc]
+    """Invitations that wait for an operator, by the partial index that keeps their names unique."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("invited", "Invited")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Member]) -> QuerySet[Member]:
+        return queryset.filter(user__isnull=True) if self.value() == "invited" else queryset
+
+
 @admin.register(Member)
 class MemberAdmin(OperatorAdmin):
-    list_display = ("user", "tenant", "role", "created_at")
-    list_filter = (TenantFilter,)
+    """Naming an invitation's account is accepting it: only an operator knows whose account is whose."""
+
+    list_display = ("username", "tenant", "role", "user", "created_at")
+    list_filter = (TenantFilter, InvitationFilter)
+    readonly_fields = ("invited_as",)
     list_select_related = ("user", "tenant")
     search_fields = ("id", "user__username")
     autocomplete_fields = ("tenant", "user")

@@ -1,4 +1,4 @@
-from apps.core.errors import ConflictError, NotAuthenticatedError, PermissionDeniedError
+from apps.core.errors import NotAuthenticatedError, PermissionDeniedError
 
 
 class TenantMismatchError(PermissionDeniedError):
@@ -29,9 +29,3 @@ class MissingScopeError(PermissionDeniedError):
     """The key lacks the scope that this call needs."""
 
     code = "missing_scope"
-
-
-class SlugTakenError(ConflictError):
-    """The slug is in use."""
-
-    code = "slug_taken"

@@ -4,6 +4,7 @@ from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -27,6 +28,7 @@ class Tier(models.Model):
     title = models.CharField(max_length=100)
     position = models.PositiveSmallIntegerField(default=0)
     monthly_token_limit = models.BigIntegerField(null=True, blank=True, help_text="Empty: no limit.")
+    daily_token_limit = models.BigIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     max_output_tokens = models.PositiveIntegerField(default=4000)
     max_upload_bytes = models.PositiveBigIntegerField(default=20 * 1024 * 1024)
     max_question_characters = models.PositiveIntegerField(default=20_000)
@@ -58,6 +60,7 @@ class Tenant(models.Model):
         max_length=64, default="UTC", validators=[validate_time_zone], help_text="Decides when its days and months end."
     )
     monthly_token_limit = models.BigIntegerField(null=True, blank=True, help_text="Empty: the tier's.")
+    daily_token_limit = models.BigIntegerField(null=True, blank=True, help_text="Empty: the tier's.")
     hard_limit = models.BooleanField(default=True, help_text="Refuse work above the limit; otherwise only report it.")
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -70,20 +73,34 @@ class Tenant(models.Model):
 
 
 class Member(models.Model):
-    """A person's place in a tenant."""
+    """A person's place in a tenant: an invitation by name, until an operator says whose account that is."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="members")
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    invited_as = models.CharField(max_length=150, blank=True, default="", editable=False)
+    user = models.ForeignKey(
+        User, on_delete=models.CASCADE, related_name="memberships", null=True, help_text="Whose account it is."
+    )
     role = models.CharField(max_length=16, choices=MemberRole.choices, default=MemberRole.MEMBER)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="one_membership_per_tenant")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "user"], name="one_membership_per_tenant"),
+            models.UniqueConstraint(
+                fields=["tenant", "invited_as"], condition=Q(user__isnull=True), name="one_invitation_per_name"
+            ),
+            models.CheckConstraint(condition=Q(user__isnull=False) | ~Q(invited_as=""), name="a_member_has_a_name"),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.user} ({self.role})"
+        return f"{self.username} ({self.role})"
+
+    @property
+    def username(self) -> str:
+        """The account's name; of an invitation the one that the tenant gave."""
+        return self.user.username if self.user else self.invited_as
 
 
 class ApiKey(models.Model):

@@ -13,10 +13,10 @@ from django.utils import timezone
 
 from apps.core.context import ExecutionContext
 from apps.core.db import operator_scope, unit_of_work
-from apps.core.errors import NotFoundError
+from apps.core.errors import NotFoundError, SlugTakenError
 from apps.core.ids import new_id
 from apps.tenants import keys
-from apps.tenants.errors import InvalidApiKeyError, SlugTakenError, TenantInactiveError
+from apps.tenants.errors import InvalidApiKeyError, TenantInactiveError
 from apps.tenants.models import ApiKey, Tenant, Tier
 from apps.tenants.types import Principal, Scope, TierLimits
 

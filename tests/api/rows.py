@@ -13,8 +13,8 @@ from apps.core.db import unit_of_work
 from apps.core.ids import new_id
 from apps.ledger.records import record
 from apps.ledger.types import OperationKind, TokenCounts, TokenType
-from apps.tenants import members, services
-from apps.tenants.models import User
+from apps.tenants import services
+from apps.tenants.models import Member, User
 from tests.personas import Persona
 
 
@@ -130,9 +130,10 @@ def add_api_keys(persona: Persona, number: int) -> None:
 
 
 def add_members(persona: Persona, number: int) -> None:
-    for name in _names(number):
-        User.objects.create(username=name)
-        members.add_member(persona.ctx, username=name, role="member")
+    """Members with accounts, as an operator makes them."""
+    users = User.objects.bulk_create(User(username=name) for name in _names(number))
+    with unit_of_work(persona.ctx):
+        Member.objects.bulk_create(Member(tenant_id=persona.ctx.tenant_id, user=user) for user in users)
 
 
 def _names(number: int) -> list[str]:

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.tenants import services
-from apps.tenants.models import User
 from tests.api import openapi, rows
 from tests.api.openapi import Operation
 from tests.personas import Persona
@@ -55,7 +54,6 @@ def world(database: None) -> World:
     rows.add_chunks(persona, 1)
     rows.add_runs(persona, 1)
     found = rows.parents(persona)
-    User.objects.create(username="random")
     known = {
         **{f"{name}_id": str(identifier) for name, identifier in found.items()},
         **{f"{name}s": str(identifier) for name, identifier in found.items()},

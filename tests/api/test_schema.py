@@ -1,5 +1,6 @@
 """The OpenAPI schema is one that a code generator can use, and documents nothing that does not exist."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 from django.urls import URLPattern, get_resolver
+from drf_spectacular.generators import SchemaGenerator
 
 from apps.core.errors import NoobleError
 from tests.api import openapi
@@ -43,6 +45,25 @@ def test_it_and_its_page_are_served_without_a_key_and_without_another_host() -> 
     page = Client().get("/api/docs")
     assert page.status_code == HTTPStatus.OK
     assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]*', page.text)
+
+
+def test_it_is_generated_once_for_each_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    formats = [f"application/vnd.oai.openapi{suffix}" for suffix in ("", "+json")]
+    first = [Client().get("/api/schema", headers={"Accept": accept}) for accept in formats]
+    monkeypatch.delattr(SchemaGenerator, "get_schema")
+    again = [Client().get("/api/schema?lang=de&version=9", headers={"Accept": accept}) for accept in formats]
+    assert [response.content for response in again] == [response.content for response in first]
+    assert [response["Content-Type"] for response in again] == formats
+    assert json.loads(again[1].content) == openapi.document()
+
+
+def test_it_is_not_sent_again_to_who_has_it() -> None:
+    for accept in ("application/vnd.oai.openapi", "application/vnd.oai.openapi+json"):
+        tag = Client().get("/api/schema", headers={"Accept": accept})["ETag"]
+        for condition, status in ((tag, HTTPStatus.NOT_MODIFIED), ('"another"', HTTPStatus.OK)):
+            response = Client().get("/api/schema", headers={"Accept": accept, "If-None-Match": condition})
+            assert (response.status_code, response["ETag"]) == (status, tag)
+            assert bool(response.content) == (status == HTTPStatus.OK)
 
 
 def test_operation_ids_and_summaries_are_unique() -> None:

@@ -10,8 +10,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from apps.core import clock
 from apps.tenants import services as tenants
-from apps.tenants.models import User
 from nooble.processes import Supervisor
 from tests.api import openapi, rows
 from tests.api.openapi import Operation
@@ -89,7 +89,6 @@ Answers = dict[str, Any]
 def answers(worker: Supervisor) -> Answers:
     """One answer of every operation, by its id: a tenant's first day, with the local provider and a real worker."""
     tenant, key = tenants.create_tenant(slug="shapes", name="Shapes", tier="professional")
-    User.objects.create_user("shapes", "shapes@nooble.example", "password")
     api = Persona(tenant=tenant, key=key).api
     return {**_documents(api), **_questions(api), **_books(api), **_administration(api), **_deletions(api)}
 
@@ -209,6 +208,13 @@ def test_without_groups_the_sums_name_none(owner: Persona) -> None:
     response = owner.api.get(f"{API}/usage")
     _operation("getUsage").check(response)
     assert not {"provider", "model", "agent"} & set(response.json()["results"][0])
+
+
+def test_without_dates_the_sums_end_with_the_tenants_own_day(make_tenant: MakeTenant) -> None:
+    # 26 hours apart: it is never the same date in both.
+    zones = ("Pacific/Kiritimati", "Etc/GMT+12")
+    ends = [make_tenant(time_zone=zone).api.get(f"{API}/usage").json()["to"] for zone in zones]
+    assert ends == [clock.today(zone).isoformat() for zone in zones]
 
 
 def test_a_problem_may_say_more_than_all_problems_do(make_tenant: MakeTenant) -> None:

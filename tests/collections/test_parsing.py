@@ -14,12 +14,11 @@ from apps.collections.errors import (
     DocumentUnreadableError,
     EmptyDocumentError,
     NotTextError,
-    UnsupportedMediaTypeError,
 )
 from apps.collections.file_types import SUPPORTED
 from apps.collections.parsing import Page, parse
 from apps.collections.sandbox import Limits
-from apps.core.errors import NoobleError, TooLargeError
+from apps.core.errors import NoobleError, TooLargeError, UnsupportedMediaTypeError
 from tests.collections import files
 
 WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"

@@ -8,7 +8,7 @@ from django.core import signing
 from pydantic import ValidationError
 
 from apps.core import clock
-from apps.core.context import SALT, ContextRefusedError, ExecutionContext, LLMConfig, restore
+from apps.core.context import SALT, ContextRefusedError, ExecutionContext, LLMConfig, restore, unverified
 from apps.core.ids import new_id
 
 
@@ -62,6 +62,24 @@ def test_an_unknown_field_is_refused_although_the_signature_is_ours() -> None:
     content = {**context().model_dump(mode="json"), "is_admin": True}
     with pytest.raises(ContextRefusedError):
         restore(signing.dumps(content, salt=SALT))
+
+
+@pytest.mark.parametrize("metadata", [{}, {"words": "the same words " * 100}], ids=["plain", "compressed"])
+def test_a_context_of_a_key_that_was_thrown_away_can_be_shown_and_is_not_believed(
+    settings: Any, metadata: dict[str, Any]
+) -> None:
+    ctx = context(metadata=metadata)
+    token = ctx.sign()
+    settings.SECRET_KEY = "another key of this deployment, which knows nothing of the first"
+    with pytest.raises(ContextRefusedError):
+        restore(token)
+    assert unverified(token) == ctx
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "a:b:c", ".AAAA:b:c", "W10:b:c", "e30:b:c", "\ud800:b:c"])
+def test_what_is_no_context_is_not_shown_either(token: str) -> None:
+    with pytest.raises(ContextRefusedError):
+        unverified(token)
 
 
 def test_a_context_that_is_too_large_does_not_travel() -> None:

@@ -217,6 +217,18 @@ def test_a_defect_leaves_the_row_to_be_driven_again(owner: Persona, run: Run) ->
     assert current(owner, run).status == "queued"
 
 
+def test_of_sweeps_at_once_one_publishes(owner: Persona, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(owner, run, published_at=Now() - timedelta(seconds=11))
+
+    def sweep(_: int) -> None:
+        maintenance.republish([Run])
+        connection.close()
+
+    with published(monkeypatch) as sent, ThreadPoolExecutor(8) as pool:
+        list(pool.map(sweep, range(8)))
+    assert sent.count({"run_id": str(run.pk)}) == 1
+
+
 def test_two_beats_have_one_effect_in_each_period(database: None) -> None:
     name = f"test-{new_id()}"
     assert [maintenance.claim_slot(name, seconds=3600) for _ in range(3)] == [True, False, False]

@@ -42,11 +42,12 @@ def test_every_error_code_in_the_source_is_on_the_page() -> None:
     assert codes | {"internal_error"} == listed
 
 
-def test_a_code_means_one_status_and_one_answer_about_a_retry() -> None:
-    meanings = defaultdict(set)
+def test_a_code_is_one_class() -> None:
+    """So a code has one status, one title and one answer about a retry, and a client is told the same everywhere."""
+    classes = defaultdict(list)
     for error in document_errors.error_classes():
-        meanings[error.code].add((error.status, error.retryable))
-    assert {code for code, found in meanings.items() if len(found) > 1} == set()
+        classes[error.code].append(error)
+    assert {code: found for code, found in classes.items() if len(found) > 1} == {}
 
 
 def test_every_error_has_a_title_of_one_line() -> None:

@@ -95,6 +95,9 @@ def test_a_soft_limit_lets_the_call_pass(make_tenant: MakeTenant) -> None:
     with operator_scope("test"):
         Tenant.objects.filter(pk=tenant.tenant.pk).update(hard_limit=False)
     admitted(till.hold(tenant.ctx, charge(), call(1000)))
+    with unit_of_work(tenant.ctx):
+        state = budgets.current(tenant.ctx)
+    assert (state.limit_tokens, state.held_tokens, state.available_tokens, state.hard) == (10, 1000, 0, False)
 
 
 def test_a_done_operation_gives_its_result_back_without_a_call(owner: Persona) -> None:

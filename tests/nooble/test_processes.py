@@ -142,6 +142,7 @@ def test_what_a_program_forked_goes_with_it(lines: Lines, tmp_path: Path) -> Non
     forks = f"import os, signal\nif os.fork(): signal.pause()\nelse:\n exec({holder!r})"
     with Supervisor([[program("a", forks)]], output=lines):
         lines.wait_for("a", "started")
+    # The kernel lets go of it when its holder ends. One that lives on keeps this waiting until pytest's limit.
     FileLock(tmp_path / "lock").wait()
 
 
@@ -166,6 +167,7 @@ def test_children_of_a_supervisor_that_is_killed_end_too(tmp_path: Path) -> None
         assert supervisor.stdout is not None
         assert "started" in supervisor.stdout.readline()
         supervisor.kill()
+    # The kernel lets go of it when its holder ends. One that lives on keeps this waiting until pytest's limit.
     FileLock(tmp_path / "lock").wait()
 
 

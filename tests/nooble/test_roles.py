@@ -47,9 +47,15 @@ def test_the_application_is_its_own_role_in_the_test_database_too() -> None:
 
 
 def test_the_application_may_read_and_write_what_the_owner_creates(scratch: str) -> None:
-    execute(f"INSERT INTO {scratch} VALUES (1)")
-    execute(f"UPDATE {scratch} SET id = 2")
-    execute(f"DELETE FROM {scratch}")
+    for statement, rows in (
+        (f"INSERT INTO {scratch} VALUES (1)", [(1,)]),
+        (f"UPDATE {scratch} SET id = 2", [(2,)]),
+        (f"DELETE FROM {scratch}", []),
+    ):
+        execute(statement)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT id FROM {scratch}")
+            assert cursor.fetchall() == rows
 
 
 @pytest.mark.parametrize("statement", ["TRUNCATE scratch", "DROP TABLE scratch", "CREATE TABLE mine (id int)"])

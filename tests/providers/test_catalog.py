@@ -3,7 +3,9 @@
 import pytest
 
 from apps.providers import catalog, encodings
-from apps.providers.errors import UnknownProviderError
+from apps.providers.adapters.local import LocalProvider
+from apps.providers.base import EmbeddingRequest, ProviderConfig
+from apps.providers.errors import UnknownProviderError, UnsupportedDimensionsError
 from tests.providers.conftest import Deploy
 
 ALL_MODELS = [spec for name in catalog.PROVIDERS for spec in catalog._table()[name].values()]
@@ -14,6 +16,7 @@ def test_every_known_model_is_told_consistently(spec: catalog.ModelSpec) -> None
     assert spec.family
     assert spec.tokenizer is None or encodings.tokenizer(spec.tokenizer).count("one two") > 0
     assert (spec.dimensions is None) == (spec.matryoshka is None)
+    assert not spec.lengths or (spec.matryoshka and max(spec.lengths) == spec.dimensions)
     window, longest = spec.context_window, spec.max_output_tokens
     assert window is None or longest is None or longest <= window
 
@@ -64,3 +67,31 @@ def test_of_each_model_family_the_registry_tells_whether_it_takes_a_temperature(
     reasoning = {spec.model for spec in catalog.models("openai") if spec.reasoning}
     assert {"o1", "o3", "o4-mini", "gpt-5", "gpt-5.5"} <= reasoning
     assert not {"gpt-4o", "gpt-4.1", "gpt-5-chat-latest"} & reasoning
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "made", "not_made"),
+    [
+        ("openai", "text-embedding-3-small", (8, 700, 1535, 1536), (1537, 3072)),
+        ("openai", "text-embedding-ada-002", (1536,), (512, 1535, 1537)),
+        ("local", "wordllama-256", (64, 128, 256), (8, 63, 100, 255, 257)),
+        ("openai", "acme-embedding", (8, 4000), ()),
+    ],
+)
+def test_of_each_model_it_is_known_which_lengths_its_vectors_can_have(
+    provider: str, model: str, made: tuple[int, ...], not_made: tuple[int, ...]
+) -> None:
+    facts = catalog.model(provider, model)
+    assert [length for length in made if not facts.makes(length)] == []
+    assert [length for length in not_made if facts.makes(length)] == []
+
+
+@pytest.mark.parametrize("length", [8, 63, 64, 65, 100, 128, 192, 255, 256])
+def test_the_local_model_makes_what_the_catalogue_says_and_nothing_else(length: int) -> None:
+    request = EmbeddingRequest(model="wordllama-256", texts=("words",), dimensions=length)
+    provider = LocalProvider(ProviderConfig())
+    if catalog.model("local", "wordllama-256").makes(length):
+        assert provider.embed(request, request_id="id", timeout=1).vectors.shape == (1, length)
+    else:
+        with pytest.raises(UnsupportedDimensionsError):
+            provider.embed(request, request_id="id", timeout=1)

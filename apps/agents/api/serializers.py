@@ -1,20 +1,22 @@
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from rest_framework import serializers
 
 from apps.agents.api import examples
+from apps.agents.api.fields import FallbackModelsField, accepted_as
+from apps.agents.contexts import MAX_COLLECTIONS
 from apps.agents.models import DEFAULT_PROMPT, Agent, AgentVersion, Conversation, Message, Run
 from apps.agents.runs import FINISHED
 from apps.agents.types import RunStatus
+from apps.core.api.fields import FailureField
 from apps.core.api.schema import example
-from apps.core.context import LLMConfig, ProcessingConfig, RagConfig
+from apps.core.context import ContextRefusedError, LLMConfig, ProcessingConfig, RagConfig, unverified
 from apps.gateway.types import TokenSource
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_MESSAGE_CHARACTERS = 100_000
-MAX_COLLECTIONS = 20
 
 
 class LLMRequestSerializer(serializers.Serializer[Any]):
@@ -32,7 +34,9 @@ class RagRequestSerializer(serializers.Serializer[Any]):
     collections = serializers.ListField(child=serializers.UUIDField(), required=False, max_length=MAX_COLLECTIONS)
     max_results = serializers.IntegerField(min_value=1, max_value=50, required=False, allow_null=True)
     similarity_threshold = serializers.FloatField(min_value=0, max_value=1, required=False, allow_null=True)
-    query_expansion_enabled = serializers.BooleanField(required=False, allow_null=True)
+    query_expansion_enabled = serializers.BooleanField(
+        required=False, allow_null=True, validators=[accepted_as("rag_config.query_expansion_enabled")]
+    )
 
 
 class LLMSerializer(serializers.Serializer[Any]):
@@ -62,7 +66,7 @@ class AgentRequestSerializer(serializers.Serializer[Any]):
     prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS, default=DEFAULT_PROMPT)
     llm = LLMRequestSerializer(required=False)
     rag = RagRequestSerializer(required=False)
-    fallback_models = serializers.ListField(child=serializers.CharField(max_length=200), max_length=5, default=list)
+    fallback_models = FallbackModelsField(default=list)
 
 
 @example(examples.AGENT_CHANGE)
@@ -73,7 +77,7 @@ class AgentChangeSerializer(serializers.Serializer[Any]):
     prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS, required=False)
     llm = LLMRequestSerializer(required=False)
     rag = RagRequestSerializer(required=False)
-    fallback_models = serializers.ListField(child=serializers.CharField(max_length=200), max_length=5, required=False)
+    fallback_models = FallbackModelsField(required=False)
 
 
 @example(examples.AGENT)
@@ -146,13 +150,6 @@ class RunUsageSerializer(serializers.Serializer[Any]):
     token_source = serializers.ChoiceField(choices=TokenSource.choices, allow_null=True)
 
 
-class RunErrorSerializer(serializers.Serializer[Any]):
-    """Why the run failed; `code` is one of the codes of problem documents."""
-
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
 class TimingsSerializer(serializers.Serializer[Any]):
     """Milliseconds; null until the step has ended."""
 
@@ -163,7 +160,7 @@ class TimingsSerializer(serializers.Serializer[Any]):
 
 
 class RunConfig(BaseModel):
-    """The configuration that was in force, and which level each setting came from."""
+    """The configuration that was in force, and which level each setting came from; null if it cannot be read."""
 
     llm_config: LLMConfig
     rag_config: RagConfig
@@ -178,8 +175,8 @@ class RunSerializer(serializers.ModelSerializer[Run]):
     answer = serializers.SerializerMethodField()
     citations = CitationSerializer(many=True)
     usage = serializers.SerializerMethodField()
-    config = serializers.SerializerMethodField()
-    error = serializers.SerializerMethodField()
+    config = serializers.SerializerMethodField(allow_null=True)
+    error = FailureField()
     timings_ms = serializers.SerializerMethodField()
 
     class Meta:
@@ -214,16 +211,14 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         return {name: run.usage.get(name, 0) for name in counts} | {name: run.usage.get(name) for name in facts}
 
     @extend_schema_field(RunConfig)  # type: ignore[arg-type] # its stubs do not know that it reads pydantic's models
-    def get_config(self, run: Run) -> dict[str, Any]:
-        ctx = run.context
-        sections = {name: getattr(ctx, name) for name in ("llm_config", "rag_config", "processing_config")}
-        return RunConfig(**sections, sources=ctx.config_sources).model_dump(mode="json")
-
-    @extend_schema_field(RunErrorSerializer(allow_null=True))
-    def get_error(self, run: Run) -> dict[str, str] | None:
-        if run.status != RunStatus.FAILED:
+    def get_config(self, run: Run) -> dict[str, Any] | None:
+        """Null when what is stored cannot be read: the other runs of a list are shown all the same."""
+        try:
+            ctx = unverified(run.signed_context)
+            sections = {name: getattr(ctx, name) for name in ("llm_config", "rag_config", "processing_config")}
+            return RunConfig(**sections, sources=ctx.config_sources).model_dump(mode="json")
+        except (ContextRefusedError, ValidationError):
             return None
-        return {"code": run.error_code, "detail": run.error_detail}
 
     @extend_schema_field(TimingsSerializer)
     def get_timings_ms(self, run: Run) -> dict[str, int | None]:

@@ -28,14 +28,13 @@ from apps.agents.errors import (
     ConversationNotFoundError,
     PreferenceConflictError,
     RunNotFoundError,
-    SlugTakenError,
 )
 from apps.agents.models import Agent, Conversation, Message, Run
 from apps.collections.errors import CollectionNotFoundError
 from apps.core.api import idempotency
 from apps.core.api.schema import raises
 from apps.core.configuration import InvalidSettingError
-from apps.core.errors import FieldError, TooLargeError
+from apps.core.errors import FieldError, SlugTakenError, TooLargeError
 from apps.providers.errors import UnknownProviderError, UnsupportedOperationError
 from apps.tenants import entry
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work

@@ -7,7 +7,7 @@ from rest_framework import serializers
 from apps.collections.api import examples
 from apps.collections.models import Chunk, Collection, Document, EmbeddingSpace
 from apps.collections.types import DocumentStatus, Mode
-from apps.core.api.fields import MetadataField
+from apps.core.api.fields import FailureField, MetadataField
 from apps.core.api.schema import example
 from apps.gateway.types import TokenSource
 
@@ -90,13 +90,6 @@ class DocumentFileSerializer(serializers.Serializer[Any]):
     metadata = MetadataField(default=dict)
 
 
-class DocumentErrorSerializer(serializers.Serializer[Any]):
-    """Why the document failed; `code` is one of the codes of problem documents."""
-
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
 @example(examples.DOCUMENT)
 class DocumentSerializer(serializers.ModelSerializer[Document]):
     """A file or text of a collection, on its way to being searched."""
@@ -106,7 +99,7 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
     tokens = serializers.IntegerField(source="token_count")
     pages = serializers.IntegerField(source="page_count", allow_null=True)
     progress = serializers.FloatField(min_value=0, max_value=1)
-    error = serializers.SerializerMethodField()
+    error = FailureField()
     metadata = MetadataField(read_only=True)
 
     class Meta:
@@ -129,12 +122,6 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
             "created_at",
         ]
         read_only_fields = fields
-
-    @extend_schema_field(DocumentErrorSerializer(allow_null=True))
-    def get_error(self, document: Document) -> dict[str, str] | None:
-        if document.status != DocumentStatus.FAILED:
-            return None
-        return {"code": document.error_code, "detail": document.error_detail}
 
 
 @example(examples.CHUNK)

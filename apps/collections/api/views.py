@@ -33,7 +33,6 @@ from apps.collections.errors import (
     EmptyDocumentError,
     LanguageUnknownError,
     NotRetriableError,
-    SlugTakenError,
 )
 from apps.collections.models import Chunk, Collection, Document
 from apps.core import configuration
@@ -41,6 +40,7 @@ from apps.core.api import idempotency
 from apps.core.api.parsers import JSONParser
 from apps.core.api.schema import raises
 from apps.core.configuration import InvalidSettingError, Level
+from apps.core.errors import SlugTakenError
 from apps.gateway import errors as gateway
 from apps.gateway.types import Charge, OperationKind, TokenType
 from apps.providers.errors import UnknownProviderError, UnsupportedDimensionsError, UnsupportedOperationError
@@ -193,8 +193,14 @@ class CollectionDocumentViewSet(TenantViewSet):
         )
 
     def _add(self, collection_id: UUID, upload: Upload) -> Response:
-        limit = entry.principal(self.request).limits.max_upload_bytes
-        added = documents.add_document(self.ctx, collection_id, upload, max_bytes=limit)
+        who = entry.principal(self.request)
+        added = documents.add_document(
+            self.ctx,
+            collection_id,
+            upload,
+            max_bytes=who.limits.max_upload_bytes,
+            tier_defaults=who.tier_defaults,
+        )
         return Response(DocumentSerializer(added.document).data, status=202 if added.created else 200)
 
 
@@ -236,4 +242,5 @@ class DocumentViewSet(TenantViewSet):
         return self.once(lambda: Response(DocumentSerializer(self._retry(pk)).data, status=202))
 
     def _retry(self, pk: UUID) -> Document:
-        return documents.retry_document(self.ctx, pk)
+        tier_defaults = entry.principal(self.request).tier_defaults
+        return documents.retry_document(self.ctx, pk, tier_defaults=tier_defaults)

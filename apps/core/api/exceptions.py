@@ -39,13 +39,6 @@ class NotAcceptableError(errors.NoobleError):
     status = 406
 
 
-class UnsupportedMediaTypeError(errors.NoobleError):
-    """The format of what was sent is not one that is understood here."""
-
-    code = "unsupported_media_type"
-    status = 415
-
-
 class RateLimitedError(errors.NoobleError):
     """Too many requests; wait as long as Retry-After says."""
 
@@ -62,7 +55,7 @@ _BY_STATUS: Mapping[int, type[errors.NoobleError]] = {
     405: MethodNotAllowedError,
     406: NotAcceptableError,
     413: errors.TooLargeError,
-    415: UnsupportedMediaTypeError,
+    415: errors.UnsupportedMediaTypeError,
     429: RateLimitedError,
 }
 #: Django's exceptions, the error of ours that each stands for, and its detail; the general one comes last.

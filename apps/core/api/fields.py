@@ -1,4 +1,4 @@
-"""Fields that several rooms take in."""
+"""Fields that several rooms have."""
 
 import json
 from typing import Any
@@ -30,3 +30,21 @@ class MetadataField(serializers.JSONField):
         if size > MAX_METADATA_BYTES:
             raise serializers.ValidationError(f"At most {MAX_METADATA_BYTES} bytes.", code="too_large")
         return value
+
+
+class FailureSerializer(serializers.Serializer[Any]):
+    """Why the work failed; `code` is one of the codes of problem documents."""
+
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+@extend_schema_field(FailureSerializer(allow_null=True))
+class FailureField(serializers.Field[Any, Any, Any, Any]):
+    """What a row of the work list failed of: null while, or since, it has not."""
+
+    def __init__(self) -> None:
+        super().__init__(source="*", read_only=True)
+
+    def to_representation(self, row: Any) -> dict[str, str] | None:
+        return {"code": row.error_code, "detail": row.error_detail} if row.error_code else None

@@ -144,7 +144,7 @@ class Schema(AutoSchema):
         if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ())):
             yield errors.NotFoundError
         if "requestBody" in operation:
-            yield from (errors.TooLargeError, exceptions.UnsupportedMediaTypeError)
+            yield from (errors.TooLargeError, errors.UnsupportedMediaTypeError)
         if self.method == "POST":
             yield from (idempotency.IdempotencyKeyInUseError, idempotency.IdempotencyKeyReusedError)
         yield from getattr(self.view, "problems", ())
@@ -167,8 +167,7 @@ class Schema(AutoSchema):
             name=problem.code,
             type=ResolvedComponent.EXAMPLE,
             schema={"summary": problem.title(), "value": value},
-            # Several rooms have a class for one code, e.g. `slug_taken`; what identifies the example is the code.
-            object=problem.code,
+            object=problem,
         )
         self.registry.register_on_missing(component)
         return component

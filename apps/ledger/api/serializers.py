@@ -1,7 +1,6 @@
 from datetime import date, timedelta
 from typing import Any
 
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -33,7 +32,7 @@ class GroupsField(serializers.CharField):
 
 
 class UsageQuerySerializer(serializers.Serializer[Any]):
-    """Both ends are included; without them the last thirty days."""
+    """Both ends are included; without them the last thirty days. Its context gives ``today``, where the tenant is."""
 
     granularity = serializers.ChoiceField(choices=GRANULARITIES, default="day")
     group_by = GroupsField()
@@ -45,7 +44,7 @@ class UsageQuerySerializer(serializers.Serializer[Any]):
         return {**dates, **super().get_fields()}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        end = attrs.pop("to", None) or timezone.now().date()
+        end = attrs.pop("to", None) or self.context["today"]
         # Within a month of the first day that a date can name, the range begins with that.
         start = attrs.pop("from", None) or end - min(timedelta(days=DEFAULT_DAYS), end - date.min)
         if start > end:

@@ -3,11 +3,13 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.core import clock
 from apps.ledger import budgets, statistics
 from apps.ledger.api.serializers import BudgetSerializer, EntrySerializer, UsageQuerySerializer, UsageSerializer
 from apps.ledger.models import Entry
 from apps.ledger.statistics import UsageQuery
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
+from apps.tenants.models import Tenant
 from apps.tenants.types import Scope
 
 
@@ -21,7 +23,8 @@ class UsageViewSet(TenantViewSet):
     @in_unit_of_work
     def retrieve(self, request: Request) -> Response:
         """Sum up what was used. By day or month, in the payer's time zone, and by any of the groups."""
-        query = UsageQuery(**self.query(UsageQuerySerializer))
+        zone = Tenant.objects.values_list("time_zone", flat=True).get(pk=self.ctx.tenant_id)
+        query = UsageQuery(**self.query(UsageQuerySerializer, today=clock.today(zone)))
         return Response(UsageSerializer({**vars(query), **statistics.usage(self.ctx, query)}).data)
 
 

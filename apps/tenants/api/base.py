@@ -65,15 +65,15 @@ class TenantViewSet(GenericViewSet[Any]):
         super().initial(request, *args, **kwargs)
         _ = self.ctx
 
-    def accepted(self, serializer: type[S], *, data: Any = None) -> dict[str, Any]:
-        """The request's body (or ``data``), validated; raises DRF's ValidationError."""
-        bound = serializer(data=self.request.data if data is None else data)
+    def accepted(self, serializer: type[S], *, data: Any = None, **context: Any) -> dict[str, Any]:
+        """The request's body (or ``data``), validated; raises DRF's ValidationError. ``context``: the serializer's."""
+        bound = serializer(data=self.request.data if data is None else data, context=context)
         bound.is_valid(raise_exception=True)
         return dict(bound.validated_data)
 
-    def query(self, serializer: type[S]) -> dict[str, Any]:
+    def query(self, serializer: type[S], **context: Any) -> dict[str, Any]:
         """The request's query parameters, validated."""
-        return self.accepted(serializer, data=self.request.query_params)
+        return self.accepted(serializer, data=self.request.query_params, **context)
 
     def once(self, act: Callable[[], Response], *, secrets: tuple[str, ...] = ()) -> Response:
         """Run ``act`` in the unit of work, once per Idempotency-Key."""

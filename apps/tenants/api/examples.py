@@ -13,11 +13,13 @@ API_KEY = {
 API_KEY_REQUEST = {name: API_KEY[name] for name in ("name", "scopes")}
 ISSUED_API_KEY = {**API_KEY, "key": f"nbl_4d1147859a_{'0' * 64}"}
 
+#: Somebody who was invited a moment ago.
 MEMBER = {
     "id": "019cadc8-9c40-797a-b8c4-462adfdf300c",
     "username": "ines",
-    "email": "ines@harbour-analytics.example",
+    "email": "",
     "role": "admin",
+    "accepted": False,
     "created_at": "2026-03-02T09:02:11.520417Z",
 }
 MEMBER_REQUEST = {name: MEMBER[name] for name in ("username", "role")}

@@ -53,20 +53,29 @@ class ApiKeyRequestSerializer(serializers.Serializer[Any]):
 
 @example(examples.MEMBER)
 class MemberSerializer(serializers.ModelSerializer[Member]):
-    """A person's place in the tenant."""
+    """A person's place in the tenant, or an invitation."""
 
-    username = serializers.CharField(source="user.username", read_only=True)
-    email = serializers.CharField(source="user.email", read_only=True, help_text="Empty: the account has none.")
+    username = serializers.CharField(read_only=True)
+    email = serializers.SerializerMethodField(help_text="Empty: an invitation, or the account has none.")
+    accepted = serializers.SerializerMethodField(help_text="False: an invitation, until an operator names the account.")
 
     class Meta:
         model = Member
-        fields = ["id", "username", "email", "role", "created_at"]
+        fields = ["id", "username", "email", "role", "accepted", "created_at"]
         read_only_fields = fields
+
+    def get_email(self, member: Member) -> str:
+        return member.user.email if member.user else ""
+
+    def get_accepted(self, member: Member) -> bool:
+        return member.user_id is not None
 
 
 @example(examples.MEMBER_REQUEST)
 class MemberRequestSerializer(serializers.Serializer[Any]):
-    """A new member."""
+    """An invitation."""
 
-    username = serializers.CharField(max_length=150, help_text="A person who has an account already.")
+    username = serializers.CharField(
+        max_length=150, help_text="The name of the person's account, which need not exist yet."
+    )
     role = serializers.ChoiceField(choices=MemberRole.choices, default=MemberRole.MEMBER)

@@ -53,7 +53,7 @@ class ApiKeyViewSet(TenantViewSet):
 
 
 class MemberViewSet(TenantViewSet):
-    """The people of the tenant."""
+    """The people of the tenant, and the invitations that wait for an operator."""
 
     scope = Scope.MANAGE
     queryset = Member.objects.select_related("user")
@@ -64,21 +64,21 @@ class MemberViewSet(TenantViewSet):
         """List the tenant's members, newest first. They sign in with their own accounts."""
         return self.page(self.get_queryset(), lambda rows: MemberSerializer(rows, many=True).data)
 
-    @raises(NotFoundError, AlreadyMemberError)
+    @raises(AlreadyMemberError)
     @extend_schema(request=MemberRequestSerializer, responses={201: MemberSerializer})
     def create(self, request: Request) -> Response:
-        """Make a person a member. The person has an account already; an operator creates accounts."""
+        """Invite a person as a member. An operator says whose account it is, or creates it, and so accepts."""
         wanted = self.accepted(MemberRequestSerializer)
-        return self.once(lambda: self._add(wanted))
+        return self.once(lambda: self._invite(wanted))
 
     @raises(NotFoundError)
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: UUID) -> Response:
-        """Remove a member. The account stays."""
+        """Remove a member, or an invitation. The account stays."""
         members.remove_member(self.ctx, pk)
         return Response(status=204)
 
-    def _add(self, wanted: dict[str, Any]) -> Response:
-        member = members.add_member(self.ctx, **wanted)
+    def _invite(self, wanted: dict[str, Any]) -> Response:
+        member = members.invite_member(self.ctx, **wanted)
         member.refresh_from_db()
         return Response(MemberSerializer(member).data, status=201)

@@ -40,6 +40,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("monthly_token_limit", models.BigIntegerField(blank=True, help_text="Empty: the tier's.", null=True)),
+                ("daily_token_limit", models.BigIntegerField(blank=True, help_text="Empty: the tier's.", null=True)),
                 (
                     "hard_limit",
                     models.BooleanField(
@@ -63,6 +64,7 @@ class Migration(migrations.Migration):
                 ("title", models.CharField(max_length=100)),
                 ("position", models.PositiveSmallIntegerField(default=0)),
                 ("monthly_token_limit", models.BigIntegerField(blank=True, help_text="Empty: no limit.", null=True)),
+                ("daily_token_limit", models.BigIntegerField(blank=True, help_text="Empty: no limit.", null=True)),
                 ("max_output_tokens", models.PositiveIntegerField(default=4000)),
                 ("max_upload_bytes", models.PositiveBigIntegerField(default=20971520)),
                 ("max_question_characters", models.PositiveIntegerField(default=20000)),

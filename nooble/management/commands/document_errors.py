@@ -34,12 +34,15 @@ class Area:
 AREAS = (
     Area(
         title="Requests",
-        where="Any call of the API; the two about keys only a `POST` that carries an `Idempotency-Key`.",
+        where=(
+            "Any call of the API; the two about keys only a `POST` that carries an `Idempotency-Key`, `slug_taken`\n"
+            "only what makes a thing with a slug. `unsupported_media_type` may stand in the `error` of a document, too."
+        ),
         modules=("apps.core.errors", "apps.core.api.exceptions", "apps.core.api.idempotency"),
     ),
     Area(
         title="Tenants",
-        where="Any call; `already_member` only `POST /members`, `slug_taken` only `manage.py create_tenant`.",
+        where="Any call; `already_member` only `POST /members`.",
         modules=("apps.tenants.errors", "apps.tenants.members"),
     ),
     Area(
@@ -69,7 +72,7 @@ AREAS = (
     ),
     Area(
         title="Work",
-        where="The `error` of a run or document; `context_refused` also answers calls about a run it was signed for.",
+        where="The `error` of a run or document.",
         modules=("apps.core.work", "apps.core.context"),
     ),
 )

@@ -63,9 +63,8 @@ def _default(variable: Variable) -> str:
 def _row(setting: Setting) -> str:
     default = f"`{setting.deployment}`" if setting.deployment else f"`{setting.default}`"
     levels = ", ".join(level.value for level in Level if level in setting.levels)
-    return (
-        f"| `{setting.name}` | {setting.type.__name__} | {_values(setting)} | {default} | {levels} | {setting.help} |"
-    )
+    text = setting.help if setting.supported else f"{setting.help} *Not yet: any other value is refused.*"
+    return f"| `{setting.name}` | {setting.type.__name__} | {_values(setting)} | {default} | {levels} | {text} |"
 
 
 def _values(setting: Setting) -> str:

@@ -1,0 +1,60 @@
+"""Settings are accepted where they have an effect, and refused where they have none."""
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from apps.core import configuration
+from apps.core.configuration import SETTINGS, InvalidSettingError, Level
+from apps.tenants.models import Tier
+
+WITHOUT_EFFECT = {
+    "rag_config.query_expansion_enabled": True,
+    "processing_config.truncation_strategy": "start",
+    "fallback_models": ["groq/llama-3.1-8b-instant"],
+}
+
+
+def test_the_settings_that_nothing_reads_are_these() -> None:
+    assert {name for name, setting in SETTINGS.items() if not setting.supported} == WITHOUT_EFFECT.keys()
+
+
+@pytest.mark.parametrize(("name", "value"), WITHOUT_EFFECT.items())
+def test_a_setting_that_nothing_reads_is_refused_at_every_level(name: str, value: Any) -> None:
+    for level in SETTINGS[name].levels:
+        with pytest.raises(InvalidSettingError, match=rf"^{name} is not supported yet") as refusal:
+            configuration.check({name: value}, level=level)
+        assert [(error.field, error.code) for error in refusal.value.errors] == [(name, "not_supported")]
+
+
+@pytest.mark.parametrize(("name", "value"), WITHOUT_EFFECT.items())
+def test_a_setting_that_nothing_reads_is_not_resolved_from_what_was_stored(name: str, value: Any) -> None:
+    with pytest.raises(InvalidSettingError, match="is not supported yet"):
+        configuration.resolve({Level.AGENT: {name: value}})
+
+
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+def test_what_is_in_force_anyway_may_be_said(name: str) -> None:
+    default = SETTINGS[name].default
+    assert configuration.check({name: default}, level=Level.AGENT) == {name: default}
+
+
+def test_a_value_that_can_never_be_had_is_told_apart_from_one_that_cannot_be_had_yet() -> None:
+    with pytest.raises(InvalidSettingError, match="must be one of end, start, middle"):
+        SETTINGS["processing_config.truncation_strategy"].accept("beginning")
+
+
+@pytest.mark.parametrize("name", ["rag_config.query_expansion_enabled", "processing_config.truncation_strategy"])
+def test_a_tier_that_sets_what_nothing_reads_is_not_saved(name: str) -> None:
+    tier = Tier(name="new", title="New", defaults={name: WITHOUT_EFFECT[name]})
+    with pytest.raises(ValidationError, match="is not supported yet"):
+        tier.full_clean(validate_unique=False)
+
+
+@pytest.mark.parametrize("name", ["processing_config.batch_size", "processing_config.max_text_length"])
+@pytest.mark.parametrize("level", [Level.REQUEST, Level.AGENT])
+def test_how_documents_are_taken_in_is_not_for_questions_to_say(name: str, level: Level) -> None:
+    with pytest.raises(InvalidSettingError):
+        configuration.check({name: 100}, level=level)
+    assert configuration.check({name: 100}, level=Level.TIER) == {name: 100}
