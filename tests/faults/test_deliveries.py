@@ -67,11 +67,13 @@ def test_a_run_whose_worker_is_killed_in_the_middle_of_the_call_gets_its_answer(
     collection = scene.collection()
     scene.wait_for_document(scene.upload(collection, "The pump weighs 12 kilograms."))
     marker = uuid4().hex
-    scene.fake.fail("stall", seconds=3, match={"path": "chat", "contains": marker})
+    scene.fake.fail("hold", match={"path": "chat", "contains": marker})
     run_id = scene.ask(scene.agent(collection), f"How much does the pump {marker} weigh?")
-    wait_until(lambda: any(marker in str(arrival["body"]) for arrival in scene.fake.arrivals()), seconds=30)
+    # The question comes twice: to be embedded, and in the chat.
+    wait_until(lambda: any("chat" in a["path"] and marker in str(a["body"]) for a in scene.fake.arrivals()), seconds=30)
 
     os.kill(worker.process_ids()["worker"], signal.SIGKILL)
+    scene.fake.release()
     run = scene.wait_for_run(run_id)
 
     assert (run.status, run.error_detail) == ("succeeded", "")
