@@ -7,11 +7,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --re
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header
 
-# Documents for the demonstration and a question about them, and the data set of a benchmark.
-export DOCS ASK DATASET
+# Documents for the demonstration and a question about them, the data set of a benchmark, what chaos begins with.
+export DOCS ASK DATASET ROWS SEED PROFILE EXAMPLES
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format requirements bench-retrieval clean
+.PHONY: help demo up test chaos ledger-steps lint format requirements bench-retrieval bench-ledger clean
 
 help:  ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
@@ -24,6 +24,13 @@ up: $(VENV)/requirements.stamp  ## Run everything on this machine until Ctrl-C
 
 test: lint  ## Check the code and run the tests
 	$(BIN)/python -m pytest --ds settings.test
+
+chaos: $(VENV)/requirements.stamp  ## Break everything under load, then check the books [SEED=n] [PROFILE=silent]
+	@$(BIN)/python -m tests.chaos $${SEED:+--seed "$$SEED"} $${PROFILE:+--profile "$$PROFILE"}
+
+ledger-steps: $(VENV)/requirements-dev.stamp  ## Play with the ledger for longer [EXAMPLES=2000] [SEED=n]
+	LEDGER_EXAMPLES=$${EXAMPLES:-2000} LEDGER_SEED=$${SEED:-1} \
+		$(BIN)/python -m pytest --ds settings.test tests/ledger/test_state_machine.py -k after_any_steps
 
 lint: $(VENV)/requirements-dev.stamp  ## Check the code without running it
 	$(BIN)/ruff check .
@@ -44,6 +51,9 @@ requirements: $(BIN)/python  ## Resolve requirements*.in again, to the newest ve
 
 bench-retrieval: $(VENV)/requirements.stamp  ## Measure retrieval on a data set DATASET=folder
 	@$(BIN)/python benchmarks/retrieval.py --dataset "$${DATASET:?name a folder: make bench-retrieval DATASET=…}"
+
+bench-ledger: $(VENV)/requirements.stamp  ## Measure the ledger beside bare inserts; with ROWS=5000000 a large one [ROWS=number]
+	@$(BIN)/python benchmarks/ledger.py $${ROWS:+--rows "$$ROWS"}
 
 clean:  ## Remove the virtual environment and the caches; the data in .nooble stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis staticfiles

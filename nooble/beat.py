@@ -18,7 +18,10 @@ def _every(seconds: int, task: str) -> dict[str, Any]:
 SCHEDULE = {
     # Leases last 15 s: work whose worker died is driven again within 30 s.
     "sweep": _every(5, "maintenance.sweep"),
+    "resolve": _every(10, "maintenance.resolve"),
     "purge": _every(3600, "maintenance.purge"),
+    "reconcile recent": _every(3600, "reconciliation.recent"),
+    "reconcile everything": _every(24 * 3600, "reconciliation.everything"),
 }
 
 

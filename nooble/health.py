@@ -9,6 +9,9 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 
+from apps.ledger import spool
+from apps.ledger.errors import SpoolUnavailableError
+
 logger = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
@@ -20,10 +23,14 @@ def alive(_: HttpRequest) -> JsonResponse:
 
 
 def ready(_: HttpRequest) -> JsonResponse:
-    """Everything this process needs is there: 200, else 503 with what is not."""
+    """Everything this process needs is there: 200, else 503 with what is not.
+
+    ``spool`` is for whoever watches: usage that waits on this host until it is booked makes no process unfit.
+    """
     results = {name: _works(check) for name, check in _CHECKS.items()}
     healthy = all(result == "ok" for result in results.values())
-    return JsonResponse({"status": "ok" if healthy else "unavailable", **results}, status=200 if healthy else 503)
+    body = {"status": "ok" if healthy else "unavailable", **results, "spool": _spool()}
+    return JsonResponse(body, status=200 if healthy else 503)
 
 
 def _works(check: Callable[[], None]) -> str:
@@ -34,6 +41,14 @@ def _works(check: Callable[[], None]) -> str:
         logger.warning("not ready", exc_info=True)
         return "unavailable"
     return "ok"
+
+
+def _spool() -> dict[str, int] | str:
+    try:
+        return {"waiting": spool.waiting(), "refused": spool.refused()}
+    except SpoolUnavailableError:
+        logger.warning("spool cannot be read", exc_info=True)
+        return "unavailable"
 
 
 def _database() -> None:

@@ -23,6 +23,7 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
     "Agents": {
         "agents.agent": "smart_toy",
         "agents.agentversion": "history",
+        "agents.agentshare": "share",
         "agents.conversation": "forum",
         "agents.run": "play_circle",
         "agents.message": "chat",
@@ -44,6 +45,9 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
         "ledger.attempt": "call_made",
         "ledger.usagedaily": "today",
         "ledger.usagemonthly": "calendar_month",
+        "ledger.discrepancy": "report",
+        "ledger.reconciliationrun": "fact_check",
+        "ledger.price": "sell",
     },
     "Work & operations": {
         "django_celery_results.taskresult": "task_alt",

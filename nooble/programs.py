@@ -69,12 +69,13 @@ def stages(host: str, port: int) -> list[list[Program]]:
 
 @contextmanager
 def running(output: Output, *, host: str, port: int) -> Iterator[Supervisor]:
-    """All of nooble on this machine: engines if they are ours, migrations, web, workers and beat.
+    """All of nooble on this machine: engines if they are ours, migrations, prices, web, workers and beat.
 
     Ready when the supervisor's ``wait_until_ready`` has returned. Raises ProcessError when the port is taken.
     """
     embedded.ensure()
     migrate(output)
+    import_prices()
     _require_free(host, port)
     with Supervisor(stages(host, port), output=output, tend=embedded.revive) as supervisor:
         yield supervisor
@@ -88,6 +89,12 @@ def migrate(output: Output) -> None:
         call_command("migrate", verbosity=0)
         labels = ", ".join(sorted({migration.app_label for migration in missing}))
         output.write("migrate", f"{len(missing)} migrations applied: {labels}")
+    connections.close_all()
+
+
+def import_prices() -> None:
+    """Bring the prices up to date with the installed list, so that the first call has one."""
+    call_command("import_prices", verbosity=0)
     connections.close_all()
 
 

@@ -127,6 +127,7 @@ SPECTACULAR_SETTINGS = {
         "CollectionStatus": ["empty", "working", "ready"],
         "DocumentStatus": "apps.collections.types.DocumentStatus",
         "EntryKind": "apps.ledger.types.EntryKind",
+        "EventOutcome": ["created", "duplicate", "conflict", "invalid"],
         "Granularity": ["day", "month"],
         "MemberRole": "apps.tenants.types.MemberRole",
         "OperationKind": "apps.ledger.types.OperationKind",
@@ -188,7 +189,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 15,
     "socket_keepalive": True,
     "health_check_interval": 10,
-    "retry_on_timeout": True,
+    # No `retry_on_timeout`: it makes redis-py open a broken connection anew and wait on it for ever, in the thread that
+    # everything else of the worker waits for. Without it the consumer starts anew, which takes less than a second.
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
@@ -197,7 +199,7 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "inte
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
 CELERY_RESULT_SERIALIZER = "json"
-CELERY_RESULT_BACKEND = "django-db"  # shows what ran; never a source of truth
+CELERY_RESULT_BACKEND = "nooble.results.ResultBackend"  # shows what ran; never a source of truth
 CELERY_RESULT_EXTENDED = True
 CELERY_TASK_QUEUES = queues.declared()
 CELERY_TASK_DEFAULT_QUEUE = queues.MAINTENANCE
@@ -241,6 +243,12 @@ DEFAULT_CHAT_MODEL = ENV["DEFAULT_CHAT_MODEL"]
 DEFAULT_EMBEDDING_PROVIDER = ENV["DEFAULT_EMBEDDING_PROVIDER"]
 DEFAULT_EMBEDDING_MODEL = ENV["DEFAULT_EMBEDDING_MODEL"]
 DEFAULT_EMBEDDING_DIMENSIONS = ENV["DEFAULT_EMBEDDING_DIMENSIONS"]
+
+# The ledger
+
+UNKNOWN_GRACE_SECONDS = ENV["UNKNOWN_GRACE_SECONDS"]
+SPOOL_DIR = ENV["SPOOL_DIR"] or NOOBLE_DATA_DIR / "spool"
+SPOOL_AFTER_SECONDS = ENV["SPOOL_AFTER_SECONDS"]
 
 # Logs
 

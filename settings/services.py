@@ -5,12 +5,22 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
+#: A server that is there and silent (a network that swallows packets) must be noticed: within seconds when it is
+#: called, within half a minute when it does not answer. libpq's names; the URL may say otherwise.
+_PATIENCE = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 _DJANGO_NAMES = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
 
 
 def database(url: str, *, pool_size: int | None = None) -> dict[str, Any]:
     """One of Django's DATABASES for a PostgreSQL URL; whatever else the URL says (``sslmode``) goes to the driver."""
-    parameters: dict[str, Any] = {name: value for name, value in conninfo_to_dict(url).items() if value is not None}
+    given = {name: value for name, value in conninfo_to_dict(url).items() if value is not None}
+    parameters: dict[str, Any] = {**_PATIENCE, **given}
     names = {_DJANGO_NAMES[name]: parameters.pop(name) for name in _DJANGO_NAMES if name in parameters}
     if pool_size:
         parameters["pool"] = {"min_size": 1, "max_size": pool_size}

@@ -240,6 +240,33 @@ VARIABLES = (
         default=256,
     ),
     Variable(
+        name="UNKNOWN_GRACE_SECONDS",
+        section="Ledger",
+        help="How long a call whose outcome nobody knows keeps its hold on the budget before it is given up as lost.",
+        example="172800",
+        kind="int",
+        options={"validate": validate.Range(min=60)},
+        default=86_400,
+    ),
+    Variable(
+        name="SPOOL_DIR",
+        section="Ledger",
+        help="Where usage that is reported while PostgreSQL is away waits until it is back. It is the only copy: keep "
+        "it on a local disk that outlives the process, and share it between no two hosts.",
+        example="/var/lib/nooble/spool",
+        kind="path",
+        default_text="`spool` in `NOOBLE_DATA_DIR`",
+    ),
+    Variable(
+        name="SPOOL_AFTER_SECONDS",
+        section="Ledger",
+        help="How long writing reported usage is tried again while PostgreSQL is away, before it goes to the spool.",
+        example="2",
+        kind="float",
+        options={"validate": validate.Range(min=0.1)},
+        default=5.0,
+    ),
+    Variable(
         name="LOG_LEVEL",
         section="Logs",
         help="The least severe messages that are logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`.",

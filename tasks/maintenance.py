@@ -5,7 +5,8 @@ from celery import shared_task
 from apps.agents.models import Run
 from apps.collections.models import Document, EmbeddingBatch
 from apps.core import maintenance
-from apps.ledger import sweeping
+from apps.gateway import resolution
+from apps.ledger import spool, sweeping
 
 
 @shared_task(name="maintenance.sweep", ignore_result=True)
@@ -14,7 +15,15 @@ def sweep() -> dict[str, int]:
     return {
         "republished": maintenance.republish([Run, EmbeddingBatch, Document]),
         "abandoned": sweeping.close_abandoned(),
+        "lost": sweeping.give_up(),
+        "replayed": spool.replay().booked,
     }
+
+
+@shared_task(name="maintenance.resolve", ignore_result=True)
+def resolve() -> dict[str, int]:
+    """Ask providers what became of calls whose outcome nobody saw. Apart from the sweep: a provider may be slow."""
+    return {"resolved": resolution.resolve_unknown()}
 
 
 @shared_task(name="maintenance.purge", ignore_result=True)

@@ -8,7 +8,7 @@ from django.contrib.admin import display
 from django.http import HttpRequest
 
 from apps.agents import services
-from apps.agents.models import Agent, AgentVersion, Conversation, Message, Run
+from apps.agents.models import Agent, AgentShare, AgentVersion, Conversation, Message, Run
 from apps.core.admin_pages import WorkAdmin, list_url
 from apps.tenants import services as tenants
 from apps.tenants.admin_columns import TenantFilter, TenantRecordAdmin
@@ -24,7 +24,10 @@ class AgentAdmin(TenantRecordAdmin):
     editable = ("name",)
 
     def related(self, row: Agent) -> Mapping[str, str]:
-        return {"versions": list_url("agents.agentversion", agent=row.pk)}
+        return {
+            "versions": list_url("agents.agentversion", agent=row.pk),
+            "shares": list_url("agents.agentshare", agent=row.pk),
+        }
 
     def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: Any) -> None:
         services.update_agent(tenants.context_of_id(obj.tenant_id), obj.pk, name=obj.name)
@@ -34,6 +37,13 @@ class AgentAdmin(TenantRecordAdmin):
 class AgentVersionAdmin(TenantRecordAdmin):
     list_display = ("id", "tenant_id", "agent", "number", "created_at")
     search_fields = ("id", "agent")
+
+
+@admin.register(AgentShare)
+class AgentShareAdmin(TenantRecordAdmin):
+    list_display = ("id", "tenant_id", "agent", "consumer_id", "payer", "created_at")
+    search_fields = ("id", "agent", "consumer_id")
+    pointers = {"consumer_id": "tenants.tenant"}
 
 
 @admin.register(Conversation)

@@ -19,6 +19,7 @@ from apps.core import work
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
+from apps.gateway import operations
 from apps.gateway import services as gateway
 from apps.gateway.services import Completion
 from apps.gateway.types import Charge, OperationKind, TokenCounts, TokenType
@@ -32,13 +33,16 @@ def answer(ctx: ExecutionContext, run_id: UUID, *, task_id: str) -> bool:
 
 def _answer(ctx: ExecutionContext, run: Run) -> None:
     assert ctx.llm_config is not None
+    with unit_of_work(ctx):
+        asked = Message.objects.get(run=run, author=Author.USER)
     if run.passages is None:
-        _retrieve(ctx, run)
-    completion = gateway.complete(ctx, _generation(run), _request(ctx, run), provider=ctx.llm_config.provider)
+        _retrieve(ctx, run, asked)
+    charge, request = _generation(ctx, run, asked), _request(ctx, run, asked)
+    completion = gateway.complete(ctx, charge, request, provider=ctx.llm_config.provider)
     _succeed(ctx, run, completion)
 
 
-def _retrieve(ctx: ExecutionContext, run: Run) -> None:
+def _retrieve(ctx: ExecutionContext, run: Run, asked: Message) -> None:
     assert ctx.rag_config is not None
     _advance(ctx, run, status=RunStatus.RETRIEVING, started_at=Now())
     chosen = ctx.rag_config.collections
@@ -48,7 +52,7 @@ def _retrieve(ctx: ExecutionContext, run: Run) -> None:
         collections=[collection.collection_id for collection in chosen],
         limit=ctx.rag_config.max_results,
         similarity_threshold=min((collection.similarity_threshold for collection in chosen), default=0.0),
-        charge=_charge(run, OperationKind.QUERY, TokenType.EMBEDDING, query_type="hybrid"),
+        charge=_embedding(ctx, run, asked),
     )
     _advance(
         ctx,
@@ -72,11 +76,11 @@ def _stored(hit: Hit) -> dict[str, Any]:
     }
 
 
-def _request(ctx: ExecutionContext, run: Run) -> ChatRequest:
+def _request(ctx: ExecutionContext, run: Run, asked: Message) -> ChatRequest:
     assert ctx.llm_config is not None
     with unit_of_work(ctx):
         version = services.get_version(run.agent_id, run.agent_version)
-        history = _history(run)
+        history = _history(asked)
     return prompts.build(
         ctx.llm_config,
         prompt=version.prompt,
@@ -86,10 +90,9 @@ def _request(ctx: ExecutionContext, run: Run) -> ChatRequest:
     )
 
 
-def _history(run: Run) -> list[Message]:
-    """What was said before the run's question, newest first; ids are in the order of time."""
-    asked = Message.objects.get(run=run, author=Author.USER)
-    earlier = Message.objects.filter(conversation=run.conversation_id, pk__lt=asked.pk)
+def _history(asked: Message) -> list[Message]:
+    """What was said before the question, newest first; ids are in the order of time."""
+    earlier = Message.objects.filter(conversation=asked.conversation_id, pk__lt=asked.pk)
     return list(earlier.order_by("-id")[: prompts.MAX_HISTORY_MESSAGES])
 
 
@@ -100,15 +103,30 @@ def _passages(stored: Sequence[Mapping[str, Any]]) -> list[Passage]:
     ]
 
 
-def _generation(run: Run) -> Charge:
-    return _charge(run, OperationKind.CHAT, TokenType.LLM, passages=len(run.passages or []))
+def _embedding(ctx: ExecutionContext, run: Run, asked: Message) -> Charge:
+    facts: dict[str, Any] = {"query_type": ctx.query_type, "strategy": retrieval.DEFAULT_MODE, "service": "agents"}
+    if run.is_shared:
+        # The agent's owner sees the entry, and could find out by the hash whether a question is one it guessed.
+        facts["text_hash"] = None
+    return _charge(run, asked, OperationKind.QUERY, TokenType.EMBEDDING, **facts)
 
 
-def _charge(run: Run, operation: OperationKind, token_type: TokenType, **metadata: Any) -> Charge:
+def _generation(ctx: ExecutionContext, run: Run, asked: Message) -> Charge:
+    facts = {"query_type": ctx.query_type, "passages": len(run.passages or []), "service": "agents"}
+    return _charge(run, asked, OperationKind.CHAT, TokenType.LLM, **facts)
+
+
+def _charge(run: Run, asked: Message, operation: OperationKind, token_type: TokenType, **metadata: Any) -> Charge:
+    """What identifies the work, and whom it is for.
+
+    The owner of a shared agent sees the hash in the entry's key. It is not told the message's id, without which the
+    hash proves no guess of the question.
+    """
+    payload = {"message": asked.pk, "question": run.question, "agent": run.agent_id, "version": run.agent_version}
     return Charge(
         operation=operation,
         token_type=token_type,
-        payload={"run": run.pk, "question": run.question, "agent": run.agent_id, "version": run.agent_version},
+        payload=payload,
         agent_id=run.agent_id,
         conversation_id=run.conversation_id,
         run_id=run.pk,
@@ -125,8 +143,7 @@ def _succeed(ctx: ExecutionContext, run: Run, completion: Completion) -> None:
             answer=completion.text,
             citations=found,
             usage={**run.usage, **_usage(completion.counts)},
-            lease_expires_at=None,
-            finished_at=Now(),
+            **run.final,
         )
         if finished:
             Message.objects.create(
@@ -155,12 +172,19 @@ def _fail(ctx: ExecutionContext, run: Run, error: NoobleError) -> None:
             run,
             status=RunStatus.FAILED,
             error_code=error.code,
-            error_detail=error.detail,
-            lease_expires_at=None,
-            finished_at=Now(),
+            error_detail=_told(ctx, error),
+            **run.final,
         )
         if failed:
+            operations.abandon(ctx, error, run_id=run.pk)
             work.bury(run, error)
+
+
+def _told(ctx: ExecutionContext, error: NoobleError) -> str:
+    """The error's detail as the consumer may read it: how another tenant's budget stands is that tenant's business."""
+    if error.code == "budget_exceeded" and ctx.payer_tenant_id != ctx.tenant_id:
+        return "The budget of the agent's owner, who pays for its answers, does not cover this one. Ask the owner."
+    return error.detail
 
 
 def _advance(ctx: ExecutionContext, run: Run, **values: Any) -> None:

@@ -9,10 +9,11 @@ from uuid import UUID
 
 from rest_framework.request import Request
 
-from apps.agents import services
+from apps.agents import services, shares
 from apps.agents.errors import AgentNotFoundError, PreferenceConflictError
-from apps.agents.models import Agent, AgentVersion
+from apps.agents.models import AgentVersion
 from apps.collections import services as collections
+from apps.collections.errors import CollectionNotFoundError
 from apps.core import configuration
 from apps.core.configuration import Level, Resolved
 from apps.core.context import ExecutionContext, LLMConfig, ProcessingConfig, RagCollection, RagConfig
@@ -61,14 +62,20 @@ HEADERS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def chat_context(request: Request, body: ChatBody, *, created_at: datetime | None = None) -> ExecutionContext:
-    """The context of one question to an agent. Raises what the headers, the body and the agent's settings deserve."""
+    """The context of one question to an agent, its own or one that is shared with the tenant.
+
+    Plan and tier settings are those of the tenant that asks. Raises what the headers, the body and the agent's settings
+    deserve.
+    """
     who = entry.principal(request)
-    base = entry.context(request, context_type="chat", created_at=created_at)
+    own = entry.context(request, context_type="chat", created_at=created_at)
+    named = _agent_id(request, body)
+    base = shares.using(own, named)
     with unit_of_work(base):
-        agent = _agent(request, base, body)
+        agent = services.get_agent(base, named)
         version = services.current_version(agent)
         resolved = resolve(who, version, requested=_requested(request, body))
-        chosen = _collections(request, body, version)
+        chosen = _collections(request, base, body, version)
         rag = _rag_config(base, resolved, chosen)
     return base.model_copy(
         update={
@@ -106,11 +113,11 @@ def resolve(who: Principal, version: AgentVersion, *, requested: Mapping[str, An
     return resolved
 
 
-def _agent(request: Request, ctx: ExecutionContext, body: ChatBody) -> Agent:
+def _agent_id(request: Request, body: ChatBody) -> UUID:
     named = _same("agent_id", body.agent_id, "X-Agent-ID", entry.header(request, "X-Agent-ID", entry.identifier))
     if named is None:
         raise AgentNotFoundError("Name the agent: `agent_id` in the body or the header X-Agent-ID.")
-    return services.get_agent(ctx, named)
+    return named
 
 
 def _conversation_id(request: Request, body: ChatBody) -> UUID | None:
@@ -128,10 +135,16 @@ def _requested(request: Request, body: ChatBody) -> dict[str, Any]:
     return preferences
 
 
-def _collections(request: Request, body: ChatBody, version: AgentVersion) -> list[UUID]:
+def _collections(request: Request, ctx: ExecutionContext, body: ChatBody, version: AgentVersion) -> list[UUID]:
+    """What is searched: of a shared agent only what it searches itself, not what else its owner has."""
     header = entry.header(request, "X-RAG-Collections", _identifiers)
     chosen = _same("collections", body.collections, "X-RAG-Collections", header)
-    return list(version.collections if chosen is None else chosen)
+    if chosen is None:
+        return list(version.collections)
+    foreign = [each for each in chosen if each not in version.collections]
+    if foreign and ctx.owner_tenant_id != ctx.tenant_id:
+        raise CollectionNotFoundError(f"There is no collection {foreign[0]}, or it is not yours.")
+    return list(chosen)
 
 
 def _identifiers(text: str) -> tuple[UUID, ...]:

@@ -1,10 +1,22 @@
-from apps.core.errors import InvalidRequestError, NotFoundError
+from apps.core.errors import ConflictError, InvalidRequestError, NotFoundError
 
 
 class AgentNotFoundError(NotFoundError):
     """There is no such agent, or it is not yours."""
 
     code = "agent_not_found"
+
+
+class ShareNotFoundError(NotFoundError):
+    """The agent has no such share."""
+
+    code = "share_not_found"
+
+
+class AlreadySharedError(ConflictError):
+    """The agent is shared with this tenant already."""
+
+    code = "already_shared"
 
 
 class ConversationNotFoundError(NotFoundError):

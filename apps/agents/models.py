@@ -1,13 +1,13 @@
 """Agents, the conversations with them, and the runs that answer."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from apps.agents.types import Author, RunStatus
+from apps.agents.types import Author, Payer, RunStatus
 from apps.core.ids import new_id
 from apps.core.references import reference
 from apps.core.work import WorkItem
@@ -59,6 +59,33 @@ class AgentVersion(models.Model):
         return f"version {self.number} of {self.agent_id}"
 
 
+class AgentShare(models.Model):
+    """Another tenant may use the agent. ``tenant_id`` is the owner's, as on the agent.
+
+    There is no foreign key to the consumer: whether a tenant exists is nothing that another one may find out.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant_id = models.UUIDField(editable=False)
+    agent = reference(Agent, related_name="shares", db_index=False)
+    consumer_id = models.UUIDField()
+    payer = models.CharField(max_length=16, choices=Payer.choices)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["agent", "consumer_id"], name="one_share_per_agent_and_consumer"),
+            models.CheckConstraint(condition=~Q(consumer_id=models.F("tenant_id")), name="share_with_another_tenant"),
+            models.CheckConstraint(condition=Q(payer__in=Payer.values), name="share_payer"),
+        ]
+        # Serves a consumer's question and the list of what it may use.
+        indexes = [models.Index(fields=["consumer_id", "agent"], name="share_with_consumer")]
+
+    def __str__(self) -> str:
+        return f"{self.agent_id} for {self.consumer_id}"
+
+
 class Conversation(models.Model):
     """Messages that belong together. It is the consumer's: the owner of a shared agent does not see it."""
 
@@ -93,7 +120,8 @@ class Run(WorkItem):
     session_id = models.CharField(max_length=128)
     status = models.CharField(max_length=16, choices=RunStatus.choices, default=RunStatus.QUEUED)
     question = models.TextField()
-    #: What was found, written before the first hold: a repeated delivery puts the same question to the model.
+    #: What was found, written before the first hold: a repeated delivery puts the same question to the model. Of
+    #: another tenant's documents it is kept no longer than the run needs it; see :attr:`final`.
     passages = models.JSONField(null=True)
     answer = models.TextField(blank=True, default="")
     citations = models.JSONField(default=list)
@@ -121,6 +149,17 @@ class Run(WorkItem):
 
     def __str__(self) -> str:
         return self.question[:80]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the agent is another tenant's."""
+        return self.owner_tenant_id != self.tenant_id
+
+    @property
+    def final(self) -> dict[str, Any]:
+        """What changes with the run's last step, however it ends."""
+        values = {"lease_expires_at": None, "finished_at": Now()}
+        return {**values, "passages": None} if self.is_shared else values
 
 
 class Message(models.Model):

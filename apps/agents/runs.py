@@ -2,8 +2,6 @@
 
 from uuid import UUID
 
-from django.db.models.functions import Now
-
 from apps.agents.errors import ConversationNotFoundError, RunNotFoundError
 from apps.agents.models import Conversation, Message, Run
 from apps.agents.types import Author, RunStatus
@@ -51,10 +49,10 @@ def get_run(ctx: ExecutionContext, run_id: UUID) -> Run:
 def cancel_run(ctx: ExecutionContext, run_id: UUID) -> Run:
     """Stop a run. One that has finished stays as it is; a call that is on its way is charged when it is answered."""
     with unit_of_work(ctx):
-        get_run(ctx, run_id)
+        final = get_run(ctx, run_id).final
         # Whoever works on it finds at its next step that the run is no longer unfinished, and stops.
         unfinished = Run.objects.filter(pk=run_id, status__in=Run.unfinished)
-        unfinished.update(status=RunStatus.CANCELLED, lease_expires_at=None, finished_at=Now())
+        unfinished.update(status=RunStatus.CANCELLED, **final)
         return get_run(ctx, run_id)
 
 

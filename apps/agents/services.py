@@ -59,7 +59,7 @@ def update_agent(
 
 
 def delete_agent(ctx: ExecutionContext, agent_id: UUID) -> None:
-    """Delete the agent with its versions. Conversations with it, and what they cost, stay."""
+    """Delete the agent with its versions and shares. Conversations with it, and what they cost, stay."""
     with unit_of_work(ctx):
         get_agent(ctx, agent_id).delete()
 

@@ -1,6 +1,13 @@
 from django.db import models
 
 
+class Payer(models.TextChoices):
+    """Who is billed for what another tenant asks a shared agent."""
+
+    OWNER = "owner", "The agent's owner"
+    CONSUMER = "consumer", "The tenant that asks"
+
+
 class RunStatus(models.TextChoices):
     QUEUED = "queued", "Queued"
     RETRIEVING = "retrieving", "Retrieving"

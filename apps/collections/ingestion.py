@@ -24,6 +24,7 @@ from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
 from apps.core.ids import new_id
+from apps.gateway import operations
 from apps.gateway import services as gateway
 from apps.gateway.types import Charge, OperationKind, TokenCounts, TokenType
 from apps.providers import tokens
@@ -48,6 +49,8 @@ def _chunk(ctx: ExecutionContext, document: Document) -> None:
         space = document.space
     count = functools.partial(_count, provider=space.provider, model=space.model)
     drafts = chunk(parsed, size=space.chunk_size, overlap=space.chunk_overlap, count=count)
+    # Half a document is no use: what cannot be embedded to its end is not begun. Each batch then takes its own hold.
+    operations.require_budget(ctx, sum(draft.tokens for draft in drafts))
     _book_chunking(ctx, document, drafts)
     _store_chunks(ctx, document, parsed, drafts)
 
@@ -70,6 +73,8 @@ def _book_chunking(ctx: ExecutionContext, document: Document, drafts: Sequence[C
         metadata={
             "service": "chunking",
             "chunks": len(drafts),
+            "chunk_tokens_min": min(sizes),
+            "chunk_tokens_average": round(sum(sizes) / len(sizes), 1),
             "chunk_tokens_max": max(sizes),
             "characters": sum(len(draft.text) for draft in drafts),
         },
@@ -142,18 +147,9 @@ def _embed(ctx: ExecutionContext, batch: EmbeddingBatch) -> None:
             # Another batch has failed: this one waits for the document to be tried again.
             work.advance(batch, status=BatchStatus.FAILED, lease_expires_at=None)
             return
-    charge = Charge(
-        operation=OperationKind.BATCH,
-        token_type=TokenType.EMBEDDING,
-        payload={"document": document.content_hash, "space": document.space_id},
-        step=batch.ordinal,
-        collection_id=document.collection_id,
-        document_id=document.pk,
-        metadata={"batch_size": len(chunks), "characters": sum(len(chunk.searched_text) for chunk in chunks)},
-    )
     embedded = gateway.embed(
         ctx,
-        charge,
+        _charge(document, batch),
         [chunk.searched_text for chunk in chunks],
         config=services.embedding_config(document.space),
         store=functools.partial(_store_vectors, batch, chunks),
@@ -162,6 +158,18 @@ def _embed(ctx: ExecutionContext, batch: EmbeddingBatch) -> None:
         # The vectors were stored when it was paid for, by a worker that had lost its lease: only the count is missing.
         with unit_of_work(ctx):
             _finish_batch(batch)
+
+
+def _charge(document: Document, batch: EmbeddingBatch) -> Charge:
+    return Charge(
+        operation=OperationKind.BATCH,
+        token_type=TokenType.EMBEDDING,
+        payload={"document": document.content_hash, "space": document.space_id},
+        step=batch.ordinal,
+        collection_id=document.collection_id,
+        document_id=document.pk,
+        metadata={"service": "ingestion"},
+    )
 
 
 def _store_vectors(batch: EmbeddingBatch, chunks: Sequence[Chunk], vectors: Vectors) -> Mapping[str, Any]:
@@ -227,6 +235,7 @@ def _fail_batch(ctx: ExecutionContext, batch: EmbeddingBatch, error: NoobleError
         _documents(batch).update(
             status=DocumentStatus.FAILED, error_code=error.code, error_detail=error.detail, finished_at=Now()
         )
+        operations.abandon(ctx, error, charge=_charge(batch.document, batch))
         work.bury(batch, error)
 
 

@@ -15,6 +15,8 @@ from apps.core.db import unit_of_work
 from apps.gateway import services as gateway
 from apps.gateway.types import Charge, TokenCounts
 
+DEFAULT_MODE: Mode = "hybrid"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieved:
@@ -31,7 +33,7 @@ def retrieve(
     collections: Sequence[UUID],
     limit: int,
     similarity_threshold: float,
-    mode: Mode = "hybrid",
+    mode: Mode = DEFAULT_MODE,
     charge: Charge,
 ) -> Retrieved:
     """Search collections that may live in different spaces; each is asked with a vector of its own model.

@@ -29,7 +29,8 @@ def publish_on_commit(name: str, *, signed_context: str, tier: str, ids: dict[st
     """Publish the task ``name`` with ``ids`` when the open transaction commits; at once when there is none."""
     # Resolved by name through the registry, not by ``send_task``, which would ignore eager mode and misspellings.
     task = current_app.tasks[name]
-    transaction.on_commit(lambda: _publish(task, signed_context, queue(name, tier), ids))
+    # Robust: whatever the client of a broken broker raises, the row is committed and the other messages go out.
+    transaction.on_commit(lambda: _publish(task, signed_context, queue(name, tier), ids), robust=True)
 
 
 def _publish(task: Any, signed_context: str, queue_name: str, ids: dict[str, str]) -> None:

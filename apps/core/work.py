@@ -139,8 +139,9 @@ def _put_off(ctx: ExecutionContext, item: WorkItem, error: NoobleError) -> bool:
     waits = isinstance(error, BusyError) or (error.retryable and item.patient)
     if not waits or item.deliveries >= MAX_DELIVERIES:
         return False
-    asked = error.retry_after or 0.0
-    pause = min(max(asked, POSTPONE_SECONDS * 2 ** (item.deliveries - 1)), MAX_POSTPONE_SECONDS)
+    # What somebody else is at will be over, or its worker's lease will be, in seconds.
+    doublings = 0 if isinstance(error, BusyError) else item.deliveries - 1
+    pause = min(max(error.retry_after or 0.0, POSTPONE_SECONDS * 2**doublings), MAX_POSTPONE_SECONDS)
     with unit_of_work(ctx):
         return postpone(item, seconds=pause)
 
@@ -202,8 +203,10 @@ def republish(model: type[WorkItem], *, limit: int = 500) -> int:
     items: Iterable[WorkItem] = due.select_for_update(skip_locked=True, no_key=True)[:limit]
     count = 0
     for item in items:
+        # A worker that died had been reached: what is waited for anew is one message.
+        publications = F("publications") + 1 if item.lease_expires_at is None else 1
         model._default_manager.filter(pk=item.pk).update(
-            published_at=Now(), publications=F("publications") + 1, lease_expires_at=None
+            published_at=Now(), publications=publications, lease_expires_at=None
         )
         count += _published(item)
     return count

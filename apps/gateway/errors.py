@@ -1,5 +1,6 @@
 from apps.core.errors import BusyError, NoobleError
 from apps.ledger.errors import BudgetExceededError, OperationInProgressError
+from apps.ledger.types import TokenCounts
 from apps.providers.errors import (
     ProviderError,
     ProviderNotConfiguredError,
@@ -12,6 +13,15 @@ from apps.providers.errors import (
 
 class CallInTransactionError(RuntimeError):
     """A provider was about to be called inside a database transaction: a defect, never a client's doing."""
+
+
+class CallCancelledError(Exception):
+    """The caller wants the result no more: how a purchase ends then, never an answer to a client.
+
+    ``booked``: the estimate that was booked for what had been consumed; None when nothing was.
+    """
+
+    booked: TokenCounts | None = None
 
 
 class ProviderStillRunningError(BusyError):

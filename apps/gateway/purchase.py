@@ -8,9 +8,8 @@ any instant leaves rows from which the next one goes on.
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Generator, Mapping
+from typing import Any, Literal, Never
 from uuid import UUID
 
 import stamina
@@ -19,118 +18,129 @@ from apps.core import clock, leases
 from apps.core.context import ExecutionContext
 from apps.core.db import outside_transactions, unit_of_work
 from apps.core.errors import NoobleError
-from apps.gateway.errors import CallInTransactionError, ProviderStillRunningError
+from apps.gateway.errors import CallCancelledError, CallInTransactionError, ProviderStillRunningError
+from apps.gateway.offers import Bought, E, Offer, R, Received
 from apps.gateway.policy import backoff, written
 from apps.ledger import till
+from apps.ledger.errors import OperationEndedError
 from apps.ledger.models import Operation
-from apps.ledger.types import Admitted, Call, Charge, Held, Replay, Settlement, TokenCounts, Unresolved
+from apps.ledger.types import (
+    Admitted,
+    Call,
+    Charge,
+    Held,
+    OperationState,
+    Replay,
+    Settlement,
+    TokenCounts,
+    Unresolved,
+)
 from apps.providers import catalog
-from apps.providers.base import ChatResult, EmbeddingResult, Fate
+from apps.providers.base import Fate
 from apps.providers.errors import ProviderError
 
 logger = logging.getLogger(__name__)
-
-R = TypeVar("R", ChatResult, EmbeddingResult)
 
 #: Seconds an attempt's deadline lies behind its call's time-out.
 DEADLINE_SLACK = 5.0
 DEFAULT_ATTEMPTS = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Offer(Generic[R]):
-    """One call that can be bought: what it costs at most, how it is made, and what is kept of its result."""
-
-    provider: str
-    model: str
-    hold_tokens: int
-    timeout: float
-    #: Makes the call; is given our request id and the seconds it may take.
-    send: Callable[[str, float], R]
-    #: Raises ProviderBadResponseError for an answer that cannot be used, whether it was sent or looked up.
-    check: Callable[[R], None] = lambda _: None
-    counts: Callable[[R], TokenCounts]
-    #: What the operation keeps, so that a repeated delivery needs no call. Runs in settle's transaction and may write.
-    keep: Callable[[R], Mapping[str, Any]]
-    keep_writes: bool = False
-    #: Asks the provider what became of a request; None when it cannot be asked.
-    lookup: Callable[[str], ChatResult | EmbeddingResult | Fate] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bought:
-    """The operation's result. ``replayed``: it was there already, nothing was called."""
-
-    operation_id: UUID
-    result: Mapping[str, Any]
-    counts: TokenCounts
-    replayed: bool = False
-
-
-def buy(ctx: ExecutionContext, charge: Charge, offer: Offer[R]) -> Bought:
+def buy(ctx: ExecutionContext, charge: Charge, offer: Offer[Never, R]) -> Bought:
     """Buy the operation that ``charge`` describes, or return what was bought before.
 
     Raises the ledger's refusals (budget, conflict, in progress, ended) and, when the last attempt failed,
     its ProviderError. The operation has then ended as failed, or stays pending when a later call can succeed.
     """
+    try:
+        next(purchase(ctx, charge, offer))
+    except StopIteration as end:
+        bought: Bought = end.value
+        return bought
+    raise AssertionError("a call at once passes nothing on")
+
+
+def purchase(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R]) -> Generator[E, None, Bought]:
+    """Buy as :func:`buy` does, and pass on what comes on the way.
+
+    When ``offer.cancelled`` says so, the operation is ended and CallCancelledError raised, with what was booked for it.
+    Closing the generator early does the same. It runs in one thread, whose database connection it uses; no transaction
+    is open while its caller has the word, and the operation's lease is kept until it is run to its end or closed.
+    """
     if not outside_transactions():
         raise CallInTransactionError(f"{charge.operation} was called inside a transaction")
-    held = till.hold(ctx, charge, _call(ctx, offer), can_ask=offer.lookup is not None)
-    if isinstance(held, Unresolved):
-        with leases.kept(ctx, Operation, held.operation_id, held.epoch):
-            settled = _ask_about(ctx, held, offer)
-        if settled:
-            return _bought(settled)
-        held = till.hold(ctx, charge, _call(ctx, offer), epoch=held.epoch)
+    held = _hold(ctx, charge, offer, can_ask=offer.lookup is not None)
     if isinstance(held, Replay):
         return _replayed(held)
-    assert isinstance(held, Admitted)
+    assert isinstance(held, Admitted | Unresolved)
     with leases.kept(ctx, Operation, held.operation_id, held.epoch):
-        return _attempts(ctx, charge, offer, held)
+        return (yield from _drive(ctx, charge, offer, held))
 
 
-def _attempts(ctx: ExecutionContext, charge: Charge, offer: Offer[R], first: Admitted) -> Bought:
-    """Attempt after attempt under one lease, until one settles or no other may follow."""
-    held: Held | None = first
-    retries = ctx.llm_config.retry_attempts if ctx.llm_config else DEFAULT_ATTEMPTS - 1
+def _drive(
+    ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], held: Admitted | Unresolved
+) -> Generator[E, None, Bought]:
+    """Bring the operation to its end under our lease, or let it go for the next driver."""
     try:
-        for attempt in stamina.retry_context(on=backoff, attempts=retries + 1, timeout=_seconds_left(ctx)):
-            with attempt:
-                current = held or till.hold(ctx, charge, _call(ctx, offer), epoch=first.epoch)
-                held = None
-                if isinstance(current, Replay):
-                    # A worker that had been taken for dead has settled meanwhile.
-                    return _replayed(current)
-                assert isinstance(current, Admitted)
-                return _bought(_attempt(ctx, offer, current))
+        settled = _ask_about(ctx, held, offer) if isinstance(held, Unresolved) else None
+        return _bought(settled) if settled else (yield from _attempts(ctx, charge, offer, held))
+    except CallCancelledError as cancelled:
+        cancelled.booked = _cancel(ctx, offer, held.operation_id)
+        raise
+    except GeneratorExit:
+        _cancel(ctx, offer, held.operation_id)
+        raise
     except NoobleError as error:
         if error.retryable:
             # Whoever drives the work again goes on where this ended; if nobody does, the sweeper ends it.
-            till.release(ctx, first.operation_id, epoch=first.epoch)
+            till.release(ctx, held.operation_id, epoch=held.epoch)
         else:
-            till.fail(ctx, first.operation_id, epoch=first.epoch, code=error.code, detail=error.detail)
+            till.fail(ctx, held.operation_id, epoch=held.epoch, code=error.code, detail=error.detail)
         raise
+
+
+def _attempts(
+    ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], first: Admitted | Unresolved
+) -> Generator[E, None, Bought]:
+    """Attempt after attempt, until one settles or no other may follow."""
+    held: Held | None = first if isinstance(first, Admitted) else None
+    retries = ctx.llm_config.retry_attempts if ctx.llm_config else DEFAULT_ATTEMPTS - 1
+    for attempt in stamina.retry_context(on=backoff, attempts=retries + 1, timeout=_seconds_left(ctx)):
+        with attempt:
+            current = held or _hold(ctx, charge, offer, epoch=first.epoch)
+            held = None
+            if isinstance(current, Replay):
+                # A worker that had been taken for dead has settled meanwhile.
+                return _replayed(current)
+            assert isinstance(current, Admitted)
+            return (yield from _attempt(ctx, offer, current))
     raise AssertionError("stamina lets the last error through")
 
 
-def _attempt(ctx: ExecutionContext, offer: Offer[R], held: Admitted) -> Settlement:
+def _attempt(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted) -> Generator[E, None, Bought]:
     """One call and the record of it."""
     started = time.monotonic()
     try:
-        result = offer.send(str(held.attempt_id), _timeout(ctx, offer))
+        result = yield from offer.send(held.attempt_id, _timeout(ctx, offer))
         offer.check(result)
     except ProviderError as error:
-        settled = _after_failure(ctx, offer, held.attempt_id, error)
-        if settled:
-            return settled
+        bought = _after_failure(ctx, offer, held, error)
+        if bought:
+            return bought
         raise
     duration_ms = round((time.monotonic() - started) * 1000)
-    return _settle(ctx, offer, held.attempt_id, result, {"execution_time_ms": duration_ms})
+    return _bought(_settle(ctx, offer, held.attempt_id, result, {"execution_time_ms": duration_ms}))
+
+
+def _hold(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], *, epoch: int = 0, can_ask: bool = False) -> Held:
+    if offer.cancelled():
+        raise CallCancelledError
+    return till.hold(ctx, charge, _call(ctx, offer), epoch=epoch, can_ask=can_ask)
 
 
 @written
 def _settle(
-    ctx: ExecutionContext, offer: Offer[R], attempt_id: UUID, result: R, metadata: Mapping[str, Any]
+    ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID, result: R, metadata: Mapping[str, Any]
 ) -> Settlement:
     """Record what the call cost, and with it what the caller keeps. Keyed by the attempt, so it may be repeated."""
     settle = functools.partial(
@@ -148,31 +158,65 @@ def _settle(
         return settle(result=offer.keep(result))
 
 
-def _after_failure(ctx: ExecutionContext, offer: Offer[R], attempt_id: UUID, error: ProviderError) -> Settlement | None:
-    """Release the hold if it is proven that the provider did not count the call; otherwise ask it, or keep the hold."""
-    logger.warning("provider call failed", extra={"attempt": str(attempt_id), "code": error.code})
-    note = {"code": error.code, "detail": error.detail, "request_id": error.provider_request_id}
+def _after_failure(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted, error: ProviderError) -> Bought | None:
+    """Release the hold if it is proven that the provider did not count the call; otherwise keep it, and ask.
+
+    Returns what the provider still has, or what was received if that is to be enough. None: neither.
+    """
+    logger.warning("provider call failed", extra={"attempt": str(held.attempt_id), "code": error.code})
+    received = offer.received()
+    request_id = error.provider_request_id or (received.provider_request_id if received else "")
+    note: dict[str, Any] = {"code": error.code, "detail": error.detail, "request_id": request_id}
     if error.uncounted:
-        written(till.void)(ctx, attempt_id, **note)
+        written(till.void)(ctx, held.attempt_id, **note)
         return None
-    written(till.mark_unknown)(ctx, attempt_id, **note)
+    written(till.mark_unknown)(ctx, held.attempt_id, **note, seen=received.counts if received else None)
     try:
-        return _ask(ctx, offer, attempt_id)
+        settled = ask(ctx, offer, held.attempt_id)
     except ProviderError:
-        logger.warning("provider could not be asked", extra={"attempt": str(attempt_id)}, exc_info=True)
-        return None
+        logger.warning("provider could not be asked", extra={"attempt": str(held.attempt_id)}, exc_info=True)
+        settled = None
+    if settled:
+        return _bought(settled)
+    # If the operation has ended meanwhile, the next hold tells how.
+    if received and offer.keep_received and _settle_partly(ctx, received, OperationState.DONE):
+        return Bought(operation_id=held.operation_id, result=received.result, counts=received.counts)
+    return None
 
 
-def _ask_about(ctx: ExecutionContext, unresolved: Unresolved, offer: Offer[R]) -> Settlement | None:
+def _cancel(ctx: ExecutionContext, offer: Offer[E, R], operation_id: UUID) -> TokenCounts | None:
+    """End the operation; book what its latest call consumed, as far as was seen. None: nothing was booked."""
+    received = offer.received()
+    if received and _settle_partly(ctx, received, OperationState.CANCELLED):
+        return received.counts
+    # Nothing was seen, or the provider never saw the call. If the operation has ended, this changes nothing.
+    written(till.cancel)(ctx, operation_id, detail="It was cancelled. Ask again with a new request.")
+    return None
+
+
+def _settle_partly(
+    ctx: ExecutionContext, received: Received, state: Literal[OperationState.DONE, OperationState.CANCELLED]
+) -> bool:
+    return written(till.settle_partly)(
+        ctx,
+        received.attempt_id,
+        received.counts,
+        state=state,
+        result=received.result,
+        provider_request_id=received.provider_request_id,
+    )
+
+
+def _ask_about(ctx: ExecutionContext, unresolved: Unresolved, offer: Offer[E, R]) -> Settlement | None:
     """Resolve what a dead worker left; the first attempt that the provider has a result of settles the operation."""
     for attempt_id in unresolved.attempt_ids:
-        settled = _ask(ctx, offer, attempt_id)
+        settled = ask(ctx, offer, attempt_id)
         if settled and not settled.late:
             return settled
     return None
 
 
-def _ask(ctx: ExecutionContext, offer: Offer[R], attempt_id: UUID) -> Settlement | None:
+def ask(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID) -> Settlement | None:
     """Settle or void an attempt by the provider's word. None: it was never seen there, or cannot be asked about."""
     if offer.lookup is None:
         return None
@@ -187,9 +231,9 @@ def _ask(ctx: ExecutionContext, offer: Offer[R], attempt_id: UUID) -> Settlement
 
 
 def _bought(settlement: Settlement) -> Bought:
-    if not settlement.result:
-        # Late, after an operation that ended without a result: there is nothing to answer with.
-        raise ProviderStillRunningError("The operation ended before its answer came.")
+    if settlement.state is not OperationState.DONE:
+        # Late, after an operation that failed or was cancelled meanwhile: there is nothing to answer with.
+        raise OperationEndedError("It ended before its answer came. Send it again as a new request.")
     return Bought(operation_id=settlement.operation_id, result=settlement.result, counts=settlement.counts)
 
 
@@ -197,7 +241,7 @@ def _replayed(held: Replay) -> Bought:
     return Bought(operation_id=held.operation_id, result=held.result, counts=held.counts, replayed=True)
 
 
-def _call(ctx: ExecutionContext, offer: Offer[R]) -> Call:
+def _call(ctx: ExecutionContext, offer: Offer[E, R]) -> Call:
     return Call(
         provider=offer.provider,
         model=offer.model,
@@ -207,7 +251,7 @@ def _call(ctx: ExecutionContext, offer: Offer[R]) -> Call:
     )
 
 
-def _timeout(ctx: ExecutionContext, offer: Offer[R]) -> float:
+def _timeout(ctx: ExecutionContext, offer: Offer[E, R]) -> float:
     return max(1.0, min(offer.timeout, _seconds_left(ctx)))
 
 

@@ -1,31 +1,36 @@
-"""The one door to a provider: :func:`complete` and :func:`embed` buy answers and vectors through the till."""
+"""The one door to a provider: :func:`complete` and :func:`embed` buy answers and vectors through the till.
+
+An answer that is shown while it is being written is bought with :func:`apps.gateway.streaming.stream`.
+"""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 
 from apps.core.context import EmbeddingConfig, ExecutionContext
-from apps.gateway.purchase import Bought, Offer, buy
-from apps.ledger import records
+from apps.gateway.offers import Bought, E, Offer, at_once
+from apps.gateway.purchase import buy
+from apps.gateway.resolution import counts_of
+from apps.ledger import metadata, records
 from apps.ledger.types import Charge, TokenCounts
 from apps.providers import registry, tokens
 from apps.providers.base import (
     Askable,
+    ChatProvider,
     ChatRequest,
     ChatResult,
     EmbeddingRequest,
     EmbeddingResult,
     InputType,
-    Usage,
     Vectors,
 )
 from apps.providers.errors import ProviderBadResponseError
 
-EMBEDDING_TIMEOUT_SECONDS = 60.0
+DEFAULT_TIMEOUT_SECONDS = 60.0
 
 #: Stores the vectors inside settle's transaction; returns the reference that the operation keeps instead of them.
 Store = Callable[[Vectors], Mapping[str, Any]]
@@ -55,17 +60,33 @@ class Embedded:
 def complete(ctx: ExecutionContext, charge: Charge, request: ChatRequest, *, provider: str) -> Completion:
     """The model's answer, bought once: a repeated call of the same charge gets the same answer without a call."""
     adapter = registry.chat(provider)
-    offer = Offer(
+    send = at_once(lambda attempt, timeout: adapter.complete(request, request_id=str(attempt), timeout=timeout))
+    return completion(buy(ctx, charge, chat_offer(ctx, request, adapter, provider=provider, send=send)))
+
+
+def chat_offer(
+    ctx: ExecutionContext,
+    request: ChatRequest,
+    adapter: ChatProvider,
+    *,
+    provider: str,
+    send: Callable[[UUID, float], Generator[E, None, ChatResult]],
+) -> Offer[E, ChatResult]:
+    """An answer as it can be bought; ``send`` makes the call with ``adapter``."""
+    return Offer(
         provider=provider,
         model=request.model,
         hold_tokens=tokens.upper_bound_chat(request, provider=provider) + request.max_tokens,
-        timeout=float(ctx.llm_config.timeout_seconds if ctx.llm_config else EMBEDDING_TIMEOUT_SECONDS),
-        send=lambda request_id, timeout: adapter.complete(request, request_id=request_id, timeout=timeout),
-        counts=lambda result: _chat_counts(result, request, provider),
+        timeout=float(ctx.llm_config.timeout_seconds if ctx.llm_config else DEFAULT_TIMEOUT_SECONDS),
+        send=send,
+        counts=lambda result: counts_of(result.usage) if result.usage else estimate(request, result.text, provider),
         keep=lambda result: {"text": result.text, "finish_reason": result.finish_reason, "model": result.model},
         lookup=adapter.lookup if isinstance(adapter, Askable) else None,
     )
-    bought = buy(ctx, charge, offer)
+
+
+def completion(bought: Bought) -> Completion:
+    """The answer in what was bought."""
     return Completion(
         operation_id=bought.operation_id,
         text=bought.result["text"],
@@ -97,14 +118,17 @@ def embed(
         provider=config.provider,
         model=config.model,
         hold_tokens=sum(tokens.upper_bound(text, provider=config.provider, model=config.model) for text in texts),
-        timeout=EMBEDDING_TIMEOUT_SECONDS,
-        send=lambda request_id, timeout: adapter.embed(request, request_id=request_id, timeout=timeout),
+        timeout=DEFAULT_TIMEOUT_SECONDS,
+        send=at_once(lambda attempt, timeout: adapter.embed(request, request_id=str(attempt), timeout=timeout)),
         check=lambda result: _check_shape(result, request),
         counts=lambda result: _embedding_counts(result, request, config.provider),
         keep=lambda result: store(result.vectors) if store else _packed(result.vectors),
         keep_writes=store is not None,
         lookup=adapter.lookup if isinstance(adapter, Askable) else None,
     )
+    # An entry is written for vectors of all texts or for none.
+    facts = {**metadata.of_texts(texts), "dimensions": config.dimensions, "successes": len(texts), "failures": 0}
+    charge = replace(charge, metadata={**facts, **charge.metadata})
     return _embedded(buy(ctx, charge, offer), stored=store is not None)
 
 
@@ -112,14 +136,13 @@ def record_internal(
     ctx: ExecutionContext, charge: Charge, counts: TokenCounts, *, provider: str, model: str
 ) -> records.Recorded:
     """Book work that nobody is billed for and no provider did, such as chunking."""
-    return records.record(
-        ctx,
-        counts,
-        provider=provider,
-        model=model,
+    event = records.UsageEvent(
+        idempotency_key=charge.idempotency_key(ctx.tenant_id, ctx.created_at),
+        counts=counts,
         token_type=charge.token_type,
         operation=charge.operation,
-        idempotency_key=charge.idempotency_key(ctx.tenant_id, ctx.created_at),
+        provider=provider,
+        model=model,
         billable=charge.billable,
         occurred_at=ctx.created_at,
         agent_id=charge.agent_id,
@@ -127,34 +150,23 @@ def record_internal(
         document_id=charge.document_id,
         conversation_id=charge.conversation_id,
         run_id=charge.run_id,
-        metadata=charge.metadata,
+        metadata=metadata.checked(charge.operation, charge.token_type, charge.metadata),
     )
+    return records.record(ctx, event)
 
 
-def _chat_counts(result: ChatResult, request: ChatRequest, provider: str) -> TokenCounts:
-    if result.usage:
-        return _counts(result.usage)
+def estimate(request: ChatRequest, text: str, provider: str) -> TokenCounts:
+    """Our own count of a request and of the text that answered it."""
     sent = tokens.count_chat(request, provider=provider).tokens
-    answered = tokens.count(result.text, provider=provider, model=request.model).tokens
+    answered = tokens.count(text, provider=provider, model=request.model).tokens
     return TokenCounts(fresh_input_tokens=sent, plain_output_tokens=answered, source="estimated")
 
 
 def _embedding_counts(result: EmbeddingResult, request: EmbeddingRequest, provider: str) -> TokenCounts:
     if result.usage:
-        return _counts(result.usage)
+        return counts_of(result.usage)
     counted = sum(tokens.count(text, provider=provider, model=request.model).tokens for text in request.texts)
     return TokenCounts(fresh_input_tokens=counted, source="estimated")
-
-
-def _counts(usage: Usage) -> TokenCounts:
-    return TokenCounts(
-        fresh_input_tokens=usage.fresh_input_tokens,
-        cached_input_tokens=usage.cached_input_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        plain_output_tokens=usage.plain_output_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        source=usage.source,
-    )
 
 
 def _check_shape(result: EmbeddingResult, request: EmbeddingRequest) -> None:

@@ -4,15 +4,27 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from django import forms
 from django.contrib import admin
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.core.exceptions import ValidationError
+from django.db.models import Exists, OuterRef, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.html import format_html
 from unfold.contrib.filters.admin import RadioFilter
+from unfold.decorators import action
+from unfold.forms import BaseDialogForm
+from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminTextareaWidget,
+)
 
-from apps.core.admin_pages import list_url
-from apps.core.ids import NO_ID
-from apps.ledger.models import GROUP, Attempt, Budget, Entry, Operation, UsageDaily, UsageMonthly
-from apps.ledger.types import AttemptState, OperationState
+from apps.core.admin_pages import change_url, link, list_url
+from apps.core.errors import NoobleError
+from apps.core.ids import NO_ID, new_id
+from apps.ledger import adjustments, admin_attempts, admin_prices, admin_reconciliation  # noqa: F401 - pages of theirs
+from apps.ledger.models import GROUP, Budget, Entry, Operation, UsageDaily, UsageMonthly
+from apps.ledger.types import AttemptState, EntryKind, OperationState, counts_of
 from apps.tenants.admin_columns import OwnerFilter, PayerFilter, TenantFilter, TenantRecordAdmin
 
 #: What an operation was for: rows of rooms above this one, known here by name only.
@@ -39,17 +51,20 @@ class PendingFilter(RadioFilter):  # type: ignore[misc]
         return queryset.filter(state=OperationState.PENDING) if self.value() else queryset
 
 
-class HoldingFilter(RadioFilter):  # type: ignore[misc]
-    """Attempts that still keep a hold, by their partial index."""
+class UnpricedFilter(RadioFilter):  # type: ignore[misc]
+    """Entries that have no cost, nor a correction that gave them one, by their partial index."""
 
-    title = "state"
-    parameter_name = "holding"
+    title = "price"
+    parameter_name = "unpriced"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(state.value, str(state.label)) for state in (AttemptState.OPEN, AttemptState.UNKNOWN)]
+        return [("yes", "None yet")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Attempt]) -> QuerySet[Attempt]:
-        return queryset.filter(state=self.value()) if self.value() else queryset
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Entry]) -> QuerySet[Entry]:
+        if not self.value():
+            return queryset
+        priced = Entry.objects.filter(corrects=OuterRef("pk"), cost_usd__isnull=False)
+        return queryset.filter(~Exists(priced), cost_usd__isnull=True, kind=EntryKind.USAGE)
 
 
 @admin.register(Operation)
@@ -67,35 +82,92 @@ class OperationAdmin(TenantRecordAdmin):
         }
 
 
-@admin.register(Attempt)
-class AttemptAdmin(TenantRecordAdmin):
-    list_display = ("id", "payer_tenant_id", "operation", "number", "state", "provider", "model", "hold_tokens", "day")
-    list_filter = (HoldingFilter, TenantFilter)
-    search_fields = ("id", "operation")
+class AdjustmentForm(BaseDialogForm):  # type: ignore[misc]
+    """By how much an entry is corrected, and why."""
 
-    def related(self, row: Attempt) -> Mapping[str, str]:
-        return {"all attempts of the operation": list_url("ledger.attempt", operation=row.operation_id)}
+    fresh_input_tokens = forms.IntegerField(initial=0, widget=UnfoldAdminIntegerFieldWidget)
+    cached_input_tokens = forms.IntegerField(initial=0, widget=UnfoldAdminIntegerFieldWidget)
+    cache_write_tokens = forms.IntegerField(initial=0, widget=UnfoldAdminIntegerFieldWidget)
+    plain_output_tokens = forms.IntegerField(initial=0, widget=UnfoldAdminIntegerFieldWidget)
+    reasoning_tokens = forms.IntegerField(initial=0, widget=UnfoldAdminIntegerFieldWidget)
+    cost_usd = forms.DecimalField(
+        required=False,
+        max_digits=20,
+        decimal_places=10,
+        widget=UnfoldAdminDecimalFieldWidget,
+        help_text="Empty: what the tokens cost at the entry's price.",
+    )
+    reason = forms.CharField(max_length=adjustments.MAX_REASON_CHARACTERS, widget=UnfoldAdminTextareaWidget)
+    #: Made with the form, so that a form that is sent twice books once.
+    key = forms.CharField(max_length=64, widget=forms.HiddenInput, initial=lambda: f"admin:{new_id()}")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        entry = _entry(self.object_id)
+        if entry:
+            for name, tokens in zip(_BUCKETS, adjustments.remainder(entry).buckets, strict=True):
+                self.fields[name].help_text = f"Added to {tokens}; negative to take back."
+
+
+_BUCKETS = tuple(name for name in AdjustmentForm.base_fields if name.endswith("_tokens"))
+
+
+def _entry(key: Any) -> Entry | None:
+    try:
+        return Entry.objects.filter(pk=key).first()
+    except ValidationError:
+        return None
 
 
 @admin.register(Entry)
 class EntryAdmin(TenantRecordAdmin):
     list_display = (
         *("id", "payer_tenant_id", "kind", "operation", "model", "total_tokens", "token_source", "billable"),
-        *("day", "occurred_at"),
+        *("cost_usd", "day", "occurred_at"),
     )
-    list_filter = _PARTY_FILTERS
+    list_filter = (*_PARTY_FILTERS, UnpricedFilter)
     search_fields = ("id", "run_id")
-    pointers = POINTERS
+    pointers = {**POINTERS, "price_id": "ledger.price"}
+    actions_detail = ("adjust",)
 
     def related(self, row: Entry) -> Mapping[str, str]:
         values = {name: getattr(row, name) for name in GROUP}
         group = {name: NO_ID if value is None else value for name, value in values.items()}
         month = row.day.replace(day=1)
         return {
+            "corrections": list_url("ledger.entry", corrects=row.pk),
             "daily statistics": list_url("ledger.usagedaily", day=row.day, **group),
             "monthly statistics": list_url("ledger.usagemonthly", month=month, **group),
             "budget": list_url("ledger.budget", tenant_id=row.payer_tenant_id, starts_on=month),
         }
+
+    def has_adjust_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("ledger.add_entry")
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Adjust",
+        icon="balance",
+        permissions=("adjust",),
+        dialog={"title": "Correct this entry by another", "form_class": AdjustmentForm, "form_submit_text": "Book"},
+    )
+    def adjust(self, request: HttpRequest, form: AdjustmentForm, object_id: str) -> HttpResponse:
+        """Book the correction in the operator's name, and lead to it."""
+        entry = _entry(object_id)
+        if entry is None:
+            raise Http404
+        terms = {name: form.cleaned_data[name] for name in ("reason", "key", "cost_usd")}
+        counts = counts_of({**form.cleaned_data, "token_source": entry.token_source})
+        try:
+            booked = adjustments.adjust("operator", entry.pk, counts, actor=request.user.get_username(), **terms)
+        except NoobleError as error:
+            return _answer("Nothing was booked. {}", error.detail)
+        self.log_change(request, entry, f"Adjusted by {booked.pk}: {booked.reason}")
+        return _answer("Booked: {}.", link(change_url("ledger.entry", booked.pk), booked))
+
+
+def _answer(text: str, shown: Any) -> HttpResponse:
+    """What stands in the dialog when it has been sent."""
+    return HttpResponse(format_html('<div id="dialog-form" class="my-6"><p>' + text + "</p></div>", shown))
 
 
 @admin.register(Budget)

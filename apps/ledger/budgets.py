@@ -1,29 +1,29 @@
-"""What a tenant may still spend this month."""
+"""What a tenant may still spend this month and today."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from django.db.models import Sum
 
-from apps.core import clock
+from apps.core import clock, db
 from apps.core.context import ExecutionContext
+from apps.ledger.errors import BudgetExceededError
 from apps.ledger.models import Attempt, Budget
 from apps.ledger.types import AttemptState
 from apps.tenants.models import Tenant
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetState:
-    """A payer's month. ``limit_tokens`` None: no limit; ``unknown_tokens`` is the part of held that is in doubt."""
+class Allowance:
+    """What may be spent until ``resets_at``. ``limit_tokens`` None: no limit."""
 
+    #: ``2026-11`` or ``2026-11-21``, in the payer's time zone.
     period: str
     limit_tokens: int | None
     spent_tokens: int
     held_tokens: int
-    unknown_tokens: int
     resets_at: datetime
-    hard: bool
 
     @property
     def available_tokens(self) -> int | None:
@@ -31,22 +31,75 @@ class BudgetState:
             return None
         return max(self.limit_tokens - self.spent_tokens - self.held_tokens, 0)
 
+    def fits(self, tokens: int) -> bool:
+        return self.available_tokens is None or tokens <= self.available_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetState(Allowance):
+    """A payer's month; ``unknown_tokens`` is the part of held that is in doubt. ``day`` None: no daily limit."""
+
+    unknown_tokens: int
+    hard: bool
+    day: Allowance | None
+
 
 def current(ctx: ExecutionContext) -> BudgetState:
     """The present month of the context's payer, in its time zone. The caller is in the context's unit of work."""
     tenant = Tenant.objects.select_related("tier").get(pk=ctx.payer_tenant_id)
-    month = clock.today(tenant.time_zone).replace(day=1)
-    row = Budget.objects.filter(tenant_id=tenant.pk, starts_on=month).first()
-    own = tenant.monthly_token_limit
+    today = clock.today(tenant.time_zone)
+    month = today.replace(day=1)
+    row = Budget.objects.filter(tenant_id=tenant.pk, starts_on=month).first() or Budget()
     return BudgetState(
         period=f"{month:%Y-%m}",
-        limit_tokens=tenant.tier.monthly_token_limit if own is None else own,
-        spent_tokens=row.spent_tokens if row else 0,
-        held_tokens=row.held_tokens if row else 0,
+        limit_tokens=_limit(tenant.monthly_token_limit, tenant.tier.monthly_token_limit),
+        spent_tokens=row.spent_tokens,
+        held_tokens=row.held_tokens,
         unknown_tokens=_unknown(ctx, month),
-        resets_at=_next_month(month, tenant.time_zone),
+        resets_at=_midnight(_following(month), tenant.time_zone),
         hard=tenant.hard_limit,
+        day=_day(tenant, row, today),
     )
+
+
+def require(ctx: ExecutionContext, tokens: int) -> None:
+    """Refuse work whose estimate is more than is available now; raises BudgetExceededError.
+
+    It sets nothing aside and promises nothing: holds bind. It keeps work from being begun that could not be finished.
+    """
+    with db.unit_of_work(ctx):
+        state = current(ctx)
+    for name, allowance in (("month", state), ("day", state.day)):
+        if state.hard and allowance and not allowance.fits(tokens):
+            raise BudgetExceededError.of(
+                {
+                    "period": name,
+                    "limit_tokens": allowance.limit_tokens,
+                    "spent_tokens": allowance.spent_tokens,
+                    "held_tokens": allowance.held_tokens,
+                    "needed_tokens": tokens,
+                    "resets_at": f"{allowance.resets_at:%Y-%m-%dT%H:%M:%SZ}",
+                }
+            )
+
+
+def _day(tenant: Tenant, row: Budget, today: date) -> Allowance | None:
+    limit = _limit(tenant.daily_token_limit, tenant.tier.daily_token_limit)
+    if limit is None:
+        return None
+    # The row keeps its latest day; before the first hold of a day that is an earlier one.
+    present = row.day == today
+    return Allowance(
+        period=today.isoformat(),
+        limit_tokens=limit,
+        spent_tokens=row.day_spent_tokens if present else 0,
+        held_tokens=row.day_held_tokens if present else 0,
+        resets_at=_midnight(today + timedelta(days=1), tenant.time_zone),
+    )
+
+
+def _limit(own: int | None, tiers: int | None) -> int | None:
+    return tiers if own is None else own
 
 
 def _unknown(ctx: ExecutionContext, month: date) -> int:
@@ -56,11 +109,11 @@ def _unknown(ctx: ExecutionContext, month: date) -> int:
         day__gte=month,
         day__lt=_following(month),
     )
-    return attempts.aggregate(tokens=Sum("hold_tokens"))["tokens"] or 0
+    return attempts.aggregate(tokens=Sum("held_tokens"))["tokens"] or 0
 
 
-def _next_month(month: date, time_zone: str) -> datetime:
-    return datetime.combine(_following(month), time(), tzinfo=ZoneInfo(time_zone)).astimezone(UTC)
+def _midnight(day: date, time_zone: str) -> datetime:
+    return datetime.combine(day, time(), tzinfo=ZoneInfo(time_zone)).astimezone(UTC)
 
 
 def _following(month: date) -> date:

@@ -1,4 +1,7 @@
-from apps.core.errors import BusyError, ConflictError, NoobleError
+from collections.abc import Mapping
+from typing import Any, Self
+
+from apps.core.errors import BusyError, ConflictError, NoobleError, NotFoundError
 
 
 class BudgetExceededError(NoobleError):
@@ -6,6 +9,16 @@ class BudgetExceededError(NoobleError):
 
     code = "budget_exceeded"
     status = 402
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Self:
+        """The refusal, from limit, spent, held, needed, period and the moment the budget starts anew."""
+        detail = (
+            f"This needs up to {facts['needed_tokens']} tokens; of {facts['limit_tokens']} a {facts['period']} "
+            f"{facts['spent_tokens']} are spent and {facts['held_tokens']} set aside for work in progress. "
+            f"The budget starts anew at {facts['resets_at']}."
+        )
+        return cls(detail, **facts)
 
 
 class IdempotencyConflictError(ConflictError):
@@ -37,3 +50,37 @@ class InvalidUsageError(NoobleError):
 
     code = "invalid_usage"
     status = 400
+
+
+class LedgerRowNotFoundError(NotFoundError):
+    """The books have no such row."""
+
+    code = "ledger_row_not_found"
+
+
+class AdjustmentRefusedError(NoobleError):
+    """The adjustment cannot be made."""
+
+    code = "adjustment_refused"
+    status = 400
+
+
+class PriceRefusedError(NoobleError):
+    """The price cannot be set."""
+
+    code = "price_refused"
+    status = 400
+
+
+class InvalidMetadataError(NoobleError):
+    """An operation was described in words that its kind does not have."""
+
+    code = "invalid_metadata"
+
+
+class SpoolUnavailableError(NoobleError):
+    """The database is away, and the spool cannot be written: the usage is not recorded."""
+
+    code = "spool_unavailable"
+    status = 503
+    retryable = True

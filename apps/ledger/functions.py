@@ -1,24 +1,44 @@
 """Calling the ledger's database functions, and reading what they raise."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from django.db import DatabaseError
 
 from apps.core import db
-from apps.ledger.errors import AttemptClosedError, BudgetExceededError, IdempotencyConflictError
+from apps.ledger.errors import (
+    AttemptClosedError,
+    BudgetExceededError,
+    IdempotencyConflictError,
+    LedgerRowNotFoundError,
+)
+from apps.ledger.types import TokenCounts
+
+_COUNTS = "ROW(%s, %s, %s, %s, %s, %s)::ledger_counts"
 
 
 def call(function: str, *arguments: Any) -> dict[str, Any]:
     """The row that a function of the ledger returns; what it raises, as one of our errors."""
-    places = ", ".join(["%s"] * len(arguments))
+    [row] = rows(function, *arguments)
+    return row
+
+
+def rows(function: str, *arguments: Any) -> list[dict[str, Any]]:
+    """The rows that a function of the ledger returns; what it raises, as one of our errors."""
+    places = ", ".join(_COUNTS if isinstance(argument, TokenCounts) else "%s" for argument in arguments)
     try:
-        row = db.fetch_one(f"SELECT * FROM {function}({places})", arguments)  # noqa: S608 - names are ours
+        found = db.fetch_all(f"SELECT * FROM {function}({places})", _flat(arguments))  # noqa: S608 - names are ours
     except DatabaseError as error:
         _translate(error)
-    assert row is not None
-    return _parsed(row)
+    return [_parsed(row) for row in found]
+
+
+def _flat(arguments: Sequence[Any]) -> list[Any]:
+    flat: list[Any] = []
+    for argument in arguments:
+        flat += (*argument.buckets, argument.source) if isinstance(argument, TokenCounts) else (argument,)
+    return flat
 
 
 def _translate(error: DatabaseError) -> NoReturn:
@@ -26,25 +46,18 @@ def _translate(error: DatabaseError) -> NoReturn:
     cause = error.__cause__
     state, detail = getattr(cause, "sqlstate", None), getattr(getattr(cause, "diag", None), "message_detail", None)
     if state == "NB402":
-        facts = json.loads(detail or "{}")
-        raise BudgetExceededError(_refusal(facts), **facts) from error
+        raise BudgetExceededError.of(json.loads(detail or "{}")) from error
     if state == "NB409":
         raise IdempotencyConflictError("Use a new key for new content.", operation_id=detail) from error
+    if state == "NB404":
+        raise LedgerRowNotFoundError("Check its id.") from error
     if state == "NB410":
-        raise AttemptClosedError("The attempt was void: the provider had said that it did not count it.") from error
+        raise AttemptClosedError("The attempt is closed: void, or given up after its grace period.") from error
     raise error
 
 
-def _refusal(facts: Mapping[str, Any]) -> str:
-    return (
-        f"This needs up to {facts['needed_tokens']} tokens; of {facts['limit_tokens']} a month "
-        f"{facts['spent_tokens']} are spent and {facts['held_tokens']} set aside for work in progress. "
-        f"The budget starts anew at {facts['resets_at']}."
-    )
-
-
-def to_json(value: Mapping[str, Any] | None) -> str | None:
-    """A mapping as a jsonb parameter."""
+def to_json(value: Mapping[str, Any] | Sequence[Any] | None) -> str | None:
+    """A value as a jsonb parameter."""
     return None if value is None else json.dumps(value, default=str)
 
 

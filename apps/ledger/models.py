@@ -9,7 +9,16 @@ from django.db.models.functions import Now
 
 from apps.core.ids import NO_ID, new_id
 from apps.core.leases import Leased
-from apps.ledger.types import AttemptState, EntryKind, OperationKind, OperationState, TokenSource, TokenType
+from apps.ledger.types import (
+    AttemptState,
+    DiscrepancyKind,
+    DiscrepancyState,
+    EntryKind,
+    OperationKind,
+    OperationState,
+    TokenSource,
+    TokenType,
+)
 
 
 class Parties(models.Model):
@@ -102,7 +111,12 @@ class Attempt(Parties, Buckets):
     provider = models.CharField(max_length=64)
     model = models.CharField(max_length=128)
     model_family = models.CharField(max_length=64, blank=True, default="")
+    #: What was set aside before the call: the most it could cost.
     hold_tokens = models.BigIntegerField()
+    #: What of it is still set aside: none once the attempt is settled, void or lost.
+    held_tokens = models.BigIntegerField()
+    #: The entry that was written at an estimate before the truth was known; the attempt is then ``unknown`` or settled.
+    estimate_entry_id = models.UUIDField(null=True)
     #: The payer's local date when the hold was taken: the call counts in this day's and this month's books.
     day = models.DateField()
     token_source = models.CharField(max_length=16, choices=TokenSource.choices, blank=True, default="")
@@ -114,6 +128,8 @@ class Attempt(Parties, Buckets):
     error_detail = models.TextField(blank=True, default="")
     opened_at = models.DateTimeField(db_default=Now())
     deadline = models.DateTimeField()
+    #: When the sweeper last asked the provider about it.
+    asked_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -121,7 +137,10 @@ class Attempt(Parties, Buckets):
             models.UniqueConstraint(fields=["operation", "number"], name="attempt_number"),
             models.UniqueConstraint(fields=["operation"], name="one_open_attempt", condition=Q(state="open")),
             models.CheckConstraint(condition=Q(state__in=AttemptState.values), name="attempt_state"),
-            models.CheckConstraint(condition=Q(hold_tokens__gte=0), name="attempt_hold_not_negative"),
+            models.CheckConstraint(condition=Q(held_tokens__gte=0), name="attempt_held_not_negative"),
+            models.CheckConstraint(
+                condition=Q(held_tokens=0) | Q(state__in=["open", "unknown"]), name="attempt_held_while_unresolved"
+            ),
         ]
         indexes = [
             # Serves the sweeper and the budget's `unknown_tokens`: attempts that still keep a hold.
@@ -167,8 +186,12 @@ class Entry(Parties, Buckets):
     total_tokens = models.BigIntegerField()
     token_source = models.CharField(max_length=16, choices=TokenSource.choices)
     billable = models.BooleanField()
+    #: Null: the model has no price; never zero for that reason.
     cost_usd = models.DecimalField(max_digits=20, decimal_places=10, null=True)
     price_id = models.UUIDField(null=True)
+    #: Why an adjustment was made, and who made it.
+    reason = models.CharField(max_length=500, blank=True, default="")
+    actor = models.CharField(max_length=150, blank=True, default="")
     #: The payer's local date in whose books it counts.
     day = models.DateField()
     agent_id = models.UUIDField(null=True)
@@ -222,6 +245,10 @@ class Entry(Parties, Buckets):
             # Serves the statement: a payer's entries of one month.
             models.Index(fields=["payer_tenant_id", "day"], name="entry_of_payer_day"),
             models.Index(fields=["run_id"], name="entry_of_run", condition=Q(run_id__isnull=False)),
+            # Serves whoever corrects an entry: what was corrected before.
+            models.Index(fields=["corrects"], name="entry_corrections", condition=Q(corrects__isnull=False)),
+            # Serves the operator's list of what has no price.
+            models.Index(fields=["id"], name="entry_unpriced", condition=Q(cost_usd__isnull=True)),
         ]
 
     def __str__(self) -> str:
@@ -229,7 +256,11 @@ class Entry(Parties, Buckets):
 
 
 class Budget(models.Model):
-    """What a payer may spend in one month, has spent, and has set aside. ``tenant_id`` is the payer."""
+    """What a payer may spend in one month, has spent, and has set aside. ``tenant_id`` is the payer.
+
+    The row also keeps the latest day of the month that a hold or an entry counted in, so that a daily limit is decided
+    by the same UPDATE. What earlier days spent stands in the daily statistics.
+    """
 
     tenant_id = models.UUIDField()
     #: The first day of the month, in the payer's time zone.
@@ -238,11 +269,16 @@ class Budget(models.Model):
     limit_tokens = models.BigIntegerField(null=True)
     spent_tokens = models.BigIntegerField(default=0)
     held_tokens = models.BigIntegerField(default=0)
+    day = models.DateField(null=True)
+    day_spent_tokens = models.BigIntegerField(default=0)
+    day_held_tokens = models.BigIntegerField(default=0)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["tenant_id", "starts_on"], name="one_budget_per_month"),
-            models.CheckConstraint(condition=Q(held_tokens__gte=0), name="budget_held_not_negative"),
+            models.CheckConstraint(
+                condition=Q(held_tokens__gte=0, day_held_tokens__gte=0), name="budget_held_not_negative"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -263,6 +299,8 @@ class UsageRow(Parties, Buckets):
     total_tokens = models.BigIntegerField(default=0)
     cost_usd = models.DecimalField(max_digits=24, decimal_places=10, default=0)
     entries = models.PositiveIntegerField(default=0)
+    #: How many of the entries have no cost, because their model has no price.
+    unpriced_entries = models.PositiveIntegerField(default=0)
 
     class Meta:
         abstract = True
@@ -320,3 +358,106 @@ class UsageMonthly(UsageRow):
 
     def __str__(self) -> str:
         return f"{self.month:%Y-%m} {self.model}"
+
+
+class Price(models.Model):
+    """What a model costs from a moment on, in USD per million tokens of each bucket.
+
+    ``tenant_id`` is the payer that the price is for, or the zero id: everybody. A payer's own price goes before. A row
+    explains what entries cost, so a trigger lets nothing of it change but its end.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant_id = models.UUIDField(default=NO_ID)
+    provider = models.CharField(max_length=64)
+    model = models.CharField(max_length=128)
+    starts_at = models.DateTimeField()
+    #: Null: until the next one starts.
+    ends_at = models.DateTimeField(null=True, blank=True)
+    fresh_input_usd = models.DecimalField(max_digits=20, decimal_places=10)
+    cached_input_usd = models.DecimalField(max_digits=20, decimal_places=10)
+    cache_write_usd = models.DecimalField(max_digits=20, decimal_places=10)
+    plain_output_usd = models.DecimalField(max_digits=20, decimal_places=10)
+    reasoning_usd = models.DecimalField(max_digits=20, decimal_places=10)
+    #: Where it comes from: a package and its version, or the operator who set it.
+    source = models.CharField(max_length=150)
+
+    class Meta:
+        constraints = [
+            # Also what settle looks the price of an entry up by.
+            models.UniqueConstraint(
+                fields=["provider", "model", "tenant_id", "starts_at"], name="one_price_per_model_and_start"
+            ),
+            models.CheckConstraint(
+                condition=Q(ends_at__isnull=True) | Q(ends_at__gt=models.F("starts_at")), name="price_ends_after_start"
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    fresh_input_usd__gte=0,
+                    cached_input_usd__gte=0,
+                    cache_write_usd__gte=0,
+                    plain_output_usd__gte=0,
+                    reasoning_usd__gte=0,
+                ),
+                name="price_not_negative",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model} from {self.starts_at:%Y-%m-%d}"
+
+
+class Discrepancy(models.Model):
+    """Something in the books that must be looked at: kind, amount, evidence and state. ``tenant_id`` is the payer."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant_id = models.UUIDField()
+    kind = models.CharField(max_length=32, choices=DiscrepancyKind.choices)
+    state = models.CharField(max_length=16, choices=DiscrepancyState.choices, default=DiscrepancyState.OPEN)
+    #: What it is about, so that the same thing found again is the same row.
+    subject = models.CharField(max_length=300)
+    amount_tokens = models.BigIntegerField(default=0)
+    evidence = models.JSONField(default=dict)
+    times_seen = models.PositiveIntegerField(default=1)
+    first_seen_at = models.DateTimeField(db_default=Now())
+    last_seen_at = models.DateTimeField(db_default=Now())
+    resolved_at = models.DateTimeField(null=True)
+    #: How it ended: the adjustment that repaired it, or an operator's word.
+    resolution = models.CharField(max_length=500, blank=True, default="")
+
+    class Meta:
+        verbose_name_plural = "discrepancies"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant_id", "kind", "subject"], name="one_discrepancy_per_subject"),
+            models.CheckConstraint(condition=Q(kind__in=DiscrepancyKind.values), name="discrepancy_kind"),
+            models.CheckConstraint(condition=Q(state__in=DiscrepancyState.values), name="discrepancy_state"),
+        ]
+        indexes = [
+            # Serves the operator's list of what is not resolved.
+            models.Index(fields=["last_seen_at"], name="discrepancy_open", condition=Q(state="open")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject}"
+
+
+class ReconciliationRun(models.Model):
+    """One comparison of the books: what it read, found and repaired."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    #: ``beat``, ``command`` or the operator who asked for it.
+    started_by = models.CharField(max_length=150)
+    started_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+    #: Rows by table, and the days that were compared.
+    read = models.JSONField(default=dict)
+    #: Discrepancies by kind.
+    found = models.JSONField(default=dict)
+    repaired = models.JSONField(default=dict)
+    error = models.TextField(blank=True, default="")
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"reconciliation of {self.started_at:%Y-%m-%d %H:%M}"

@@ -21,7 +21,7 @@ _SUMS = """
              WHERE tenant_id = %(payer)s AND starts_on = %(month)s) AS spent_tokens,
            (SELECT coalesce(sum(held_tokens), 0) FROM ledger_budget
              WHERE tenant_id = %(payer)s AND starts_on = %(month)s) AS held_tokens,
-           (SELECT coalesce(sum(hold_tokens), 0) FROM ledger_attempt
+           (SELECT coalesce(sum(held_tokens), 0) FROM ledger_attempt
              WHERE payer_tenant_id = %(payer)s AND state IN ('open', 'unknown')
                AND day >= %(month)s AND day < %(next)s) AS unresolved_tokens
 """

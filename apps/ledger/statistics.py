@@ -20,7 +20,7 @@ _COLUMNS = {"agent": "agent_id", "collection": "collection_id", "consumer": "ten
 _PARTY = {"payer": "payer_tenant_id", "owner": "owner_tenant_id", "consumer": "tenant_id"}
 _BUCKETS = (
     *("fresh_input_tokens", "cached_input_tokens", "cache_write_tokens"),
-    *("plain_output_tokens", "reasoning_tokens", "total_tokens", "cost_usd", "entries"),
+    *("plain_output_tokens", "reasoning_tokens", "total_tokens", "cost_usd", "entries", "unpriced_entries"),
 )
 
 
@@ -75,6 +75,7 @@ def _counts(row: dict[str, Any]) -> dict[str, Any]:
         "total_tokens": row["total_tokens"],
         "cost_usd": row["cost_usd"],
         "entries": row["entries"],
+        "unpriced_entries": row["unpriced_entries"],
     }
 
 

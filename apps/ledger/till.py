@@ -4,21 +4,39 @@ The functions, their locks and what a concurrent caller sees are in ``migrations
 ``docs/ledger.md``. Callers are the gateway and nobody else.
 """
 
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from django.db.models.functions import Now
 
 from apps.core import db
 from apps.core.context import ExecutionContext
+from apps.core.db import Scope
 from apps.core.ids import new_id
 from apps.core.leases import LEASE
 from apps.ledger import functions
-from apps.ledger.errors import OperationEndedError, OperationInProgressError
+from apps.ledger import metadata as metadata_models
+from apps.ledger.errors import IdempotencyConflictError, OperationEndedError, OperationInProgressError
 from apps.ledger.models import Operation
-from apps.ledger.types import Admitted, Call, Charge, Held, Replay, Settlement, TokenCounts, Unresolved, counts_of
+from apps.ledger.types import (
+    Admitted,
+    Call,
+    Charge,
+    Held,
+    OperationState,
+    Replay,
+    Settlement,
+    TokenCounts,
+    Unresolved,
+    counts_of,
+)
+
+logger = logging.getLogger(__name__)
+
+NOTHING = TokenCounts(source="estimated")
 
 
 def hold(ctx: ExecutionContext, charge: Charge, call: Call, *, epoch: int = 0, can_ask: bool = False) -> Held:
@@ -44,7 +62,7 @@ def hold(ctx: ExecutionContext, charge: Charge, call: Call, *, epoch: int = 0, c
         charge.conversation_id,
         charge.run_id,
         ctx.context_id,
-        functions.to_json(charge.metadata),
+        functions.to_json(_metadata(charge)),
         epoch,
         can_ask,
         call.attempt_id,
@@ -59,7 +77,7 @@ def hold(ctx: ExecutionContext, charge: Charge, call: Call, *, epoch: int = 0, c
 
 
 def settle(
-    ctx: ExecutionContext,
+    ctx: Scope,
     attempt_id: UUID,
     counts: TokenCounts,
     *,
@@ -74,12 +92,7 @@ def settle(
         *db.parties(ctx),
         attempt_id,
         new_id(),
-        counts.fresh_input_tokens,
-        counts.cached_input_tokens,
-        counts.cache_write_tokens,
-        counts.plain_output_tokens,
-        counts.reasoning_tokens,
-        counts.source,
+        counts,
         provider_request_id[:255],
         functions.to_json(raw_usage),
         functions.to_json(result),
@@ -88,22 +101,96 @@ def settle(
     return Settlement.of(row)
 
 
-def void(ctx: ExecutionContext, attempt_id: UUID, *, code: str = "", detail: str = "", request_id: str = "") -> bool:
+def settle_partly(
+    ctx: Scope,
+    attempt_id: UUID,
+    estimate: TokenCounts,
+    *,
+    state: Literal[OperationState.DONE, OperationState.CANCELLED],
+    result: Mapping[str, Any],
+    provider_request_id: str = "",
+    metadata: Mapping[str, Any] | None = None,
+) -> bool:
+    """End the operation with what was received before its call broke off, booked at an estimate; False: it had ended.
+
+    The attempt stays unknown with the rest of its hold. When the truth comes, an adjustment corrects the entry.
+    """
+    row = functions.call(
+        "ledger_settle_partly",
+        *db.parties(ctx),
+        attempt_id,
+        new_id(),
+        state.value,
+        estimate,
+        provider_request_id[:255],
+        functions.to_json(result),
+        functions.to_json(metadata or {}),
+    )
+    return bool(row["ledger_settle_partly"])
+
+
+def report(
+    ctx: Scope,
+    attempt_id: UUID,
+    counts: TokenCounts,
+    *,
+    provider_request_id: str = "",
+    raw_usage: Mapping[str, Any] | None = None,
+) -> Literal["late", "corrected", "repeated"]:
+    """Count what the provider says it counted for an attempt of which there will be no answer.
+
+    ``late``: leakage, on the attempt and billed to nobody. ``corrected``: its entry at an estimate was made true.
+    """
+    row = functions.call(
+        "ledger_report",
+        *db.parties(ctx),
+        attempt_id,
+        new_id(),
+        counts,
+        provider_request_id[:255],
+        functions.to_json(raw_usage),
+    )
+    outcome: Literal["late", "corrected", "repeated"] = row["ledger_report"]
+    return outcome
+
+
+def void(ctx: Scope, attempt_id: UUID, *, code: str = "", detail: str = "", request_id: str = "") -> bool:
     """Release the attempt's hold. Only on proof that the provider did not count the call."""
-    return _close(ctx, attempt_id, "void", code, detail, request_id[:255])
+    return _close(ctx, attempt_id, "void", code, detail, request_id[:255], NOTHING)
 
 
 def mark_unknown(
-    ctx: ExecutionContext, attempt_id: UUID, *, code: str = "", detail: str = "", request_id: str = ""
+    ctx: Scope,
+    attempt_id: UUID,
+    *,
+    code: str = "",
+    detail: str = "",
+    request_id: str = "",
+    seen: TokenCounts | None = None,
 ) -> bool:
-    """Keep the attempt's hold until it is known what the provider counted."""
-    return _close(ctx, attempt_id, "unknown", code, detail, request_id[:255])
+    """Keep the attempt's hold until it is known what the provider counted. ``seen``: an estimate of what came of it."""
+    return _close(ctx, attempt_id, "unknown", code, detail, request_id[:255], seen or NOTHING)
 
 
-def fail(ctx: ExecutionContext, operation_id: UUID, *, epoch: int, code: str, detail: str) -> bool:
-    """End the operation without a result; False when it has ended already or somebody else holds it."""
-    row = functions.call("ledger_fail", *db.parties(ctx), operation_id, epoch, code, detail)
-    return bool(row["ledger_fail"])
+def fail(ctx: Scope, operation_id: UUID, *, epoch: int | None, code: str, detail: str) -> bool:
+    """End the operation without a result; False when it has ended already or somebody else holds it.
+
+    ``epoch`` None: whoever holds it, for work that is given up as a whole.
+    """
+    return _end(ctx, operation_id, OperationState.FAILED, epoch, code, detail)
+
+
+def cancel(ctx: Scope, operation_id: UUID, *, detail: str = "") -> bool:
+    """End the operation because nobody wants its result any more; False when it has ended already."""
+    return _end(ctx, operation_id, OperationState.CANCELLED, None, "cancelled", detail)
+
+
+def pending(ctx: Scope, *, run_id: UUID | None = None, idempotency_key: str | None = None) -> list[UUID]:
+    """The operations of a run, or the one with a key, that have not ended; in the order in which they are locked."""
+    with db.unit_of_work(ctx):
+        rows = Operation.objects.filter(state=OperationState.PENDING, tenant_id=ctx.tenant_id)
+        rows = rows.filter(run_id=run_id) if run_id else rows.filter(idempotency_key=idempotency_key)
+        return list(rows.order_by("id").values_list("id", flat=True))
 
 
 def release(ctx: ExecutionContext, operation_id: UUID, *, epoch: int) -> None:
@@ -112,9 +199,20 @@ def release(ctx: ExecutionContext, operation_id: UUID, *, epoch: int) -> None:
         Operation.objects.filter(pk=operation_id, lease_epoch=epoch).update(lease_expires_at=Now())
 
 
-def _close(ctx: ExecutionContext, attempt_id: UUID, state: str, *notes: str) -> bool:
-    row = functions.call("ledger_close", *db.parties(ctx), attempt_id, state, *notes)
+def _metadata(charge: Charge) -> dict[str, Any]:
+    """What will stand beside the entry's numbers; refused here, before anything is paid."""
+    values = {"operation_hash": charge.payload_hash, **charge.metadata}
+    return metadata_models.checked(charge.operation, charge.token_type, values)
+
+
+def _close(ctx: Scope, attempt_id: UUID, state: str, *notes: Any) -> bool:
+    row = functions.call("ledger_close", *db.parties(ctx), attempt_id, new_id(), state, *notes)
     return bool(row["ledger_close"])
+
+
+def _end(ctx: Scope, operation_id: UUID, state: OperationState, *notes: Any) -> bool:
+    row = functions.call("ledger_end", *db.parties(ctx), operation_id, state.value, *notes)
+    return bool(row["ledger_end"])
 
 
 def _held(row: Mapping[str, Any], call: Call) -> Held:
@@ -131,6 +229,9 @@ def _held(row: Mapping[str, Any], call: Call) -> Held:
             return Replay(operation_id=operation_id, result=row["result"], counts=counts_of(row))
         case "unresolved":
             return Unresolved(operation_id=operation_id, epoch=epoch, attempt_ids=tuple(row["attempt_ids"]))
+        case "conflict":
+            logger.error("idempotency conflict", extra={"operation": str(operation_id)})
+            raise IdempotencyConflictError("Use a new key for new content.", operation_id=str(operation_id))
         case "busy":
             raise OperationInProgressError("Wait for it: its result will be the answer to this request too.")
         case _:

@@ -75,6 +75,31 @@ class TokenSource(models.TextChoices):
     ESTIMATED = "estimated", "Estimated"
 
 
+class DiscrepancyKind(models.TextChoices):
+    """What reconciliation, and the till itself, find worth looking at."""
+
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict", "A key came again with other content"
+    OVERAGE = "overage", "A call cost more than its hold"
+    LOST_ATTEMPT = "lost_attempt", "A hold was given up without proof"
+    DAILY_STATISTICS = "daily_statistics", "Entries and daily statistics differ"
+    MONTHLY_STATISTICS = "monthly_statistics", "Daily and monthly statistics differ"
+    BUDGET_SPENT = "budget_spent", "Billable entries and the budget's spent differ"
+    BUDGET_HELD = "budget_held", "Holds of attempts and the budget's held differ"
+    OPERATION_WITHOUT_ENTRY = "operation_without_entry", "A done operation has no entry"
+    ENTRY_WITHOUT_OPERATION = "entry_without_operation", "An entry's operation is not done"
+    OPEN_PAST_DEADLINE = "open_past_deadline", "An attempt is open past its deadline"
+    UNKNOWN_PAST_GRACE = "unknown_past_grace", "An attempt is unknown past its grace period"
+    HOLD_WITHOUT_OPERATION = "hold_without_operation", "An ended operation still holds"
+    TASK_RESULT = "task_result", "A task's result and its operations differ"
+    UNPRICED_MODEL = "unpriced_model", "A model has no price"
+
+
+class DiscrepancyState(models.TextChoices):
+    OPEN = "open", "Open"
+    REPAIRED = "repaired", "Repaired"
+    RESOLVED = "resolved", "Resolved"
+
+
 class EntryKind(models.TextChoices):
     USAGE = "usage", "Usage"
     ADJUSTMENT = "adjustment", "Adjustment"
@@ -92,6 +117,17 @@ class TokenCounts:
     source: Literal["api", "estimated"] = "api"
 
     @property
+    def buckets(self) -> tuple[int, int, int, int, int]:
+        """Fresh, cached, written to the cache, plain output, reasoning."""
+        return (
+            self.fresh_input_tokens,
+            self.cached_input_tokens,
+            self.cache_write_tokens,
+            self.plain_output_tokens,
+            self.reasoning_tokens,
+        )
+
+    @property
     def input_tokens(self) -> int:
         return self.fresh_input_tokens + self.cached_input_tokens + self.cache_write_tokens
 
@@ -101,7 +137,7 @@ class TokenCounts:
 
     @property
     def total_tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
+        return sum(self.buckets)
 
 
 def digest(content: Mapping[str, Any]) -> str:
@@ -185,10 +221,11 @@ class Unresolved(Held):
 
 @dataclass(frozen=True, kw_only=True)
 class Settlement:
-    """What settling did. ``late``: the operation had its entry already, so this attempt is leakage."""
+    """What settling did. ``late``: the operation had ended already, so this attempt makes no entry of its own."""
 
     operation_id: UUID
     late: bool
+    overage_tokens: int
     state: OperationState
     result: Mapping[str, Any]
     counts: TokenCounts
@@ -197,7 +234,8 @@ class Settlement:
     def of(cls, row: Mapping[str, Any]) -> Self:
         return cls(
             operation_id=row["operation_id"],
-            late=row["outcome"] == "late",
+            late=row["outcome"] in {"late", "corrected"},
+            overage_tokens=row["overage_tokens"],
             state=OperationState(row["state"]),
             result=row["result"] or {},
             counts=counts_of(row),

@@ -14,13 +14,14 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from apps.providers import catalog
-from apps.providers.base import ChatProvider, EmbeddingProvider, ProviderConfig
+from apps.providers.base import Askable, ChatProvider, EmbeddingProvider, ProviderConfig
 from apps.providers.catalog import ModelSpec, ProviderSpec, model, models, provider, provider_names
-from apps.providers.errors import ProviderNotConfiguredError, UnsupportedOperationError
+from apps.providers.errors import ProviderNotConfiguredError, UnknownProviderError, UnsupportedOperationError
 
 __all__ = [
     "ModelSpec",
     "ProviderSpec",
+    "askable",
     "chat",
     "embedding",
     "model",
@@ -54,6 +55,15 @@ def embedding(provider: str) -> EmbeddingProvider:
     if not isinstance(adapter, EmbeddingProvider):
         raise UnsupportedOperationError(f"The provider {provider!r} does not embed. Choose another one.")
     return adapter
+
+
+def askable(provider: str) -> Askable | None:
+    """The adapter, if that provider can be asked what became of a request; None as well if it is not set up here."""
+    try:
+        adapter = _adapter(catalog.provider(provider))
+    except (UnknownProviderError, ProviderNotConfiguredError):
+        return None
+    return adapter if isinstance(adapter, Askable) else None
 
 
 def _adapter(spec: ProviderSpec) -> Any:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class HasScope(BasePermission):
-    """The principal's key has the scope that the view names in ``scopes[method]``, or in ``scope``."""
+    """The principal's key has the scope that the view names in ``scope``, or one of them."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not isinstance(request.auth, Principal):
@@ -25,6 +25,8 @@ class HasScope(BasePermission):
         needed = getattr(view, "scope", None)
         if needed is None:
             return False
-        if needed not in request.auth.scopes:
-            raise MissingScopeError(f"It needs the scope “{needed}”. Create a key that has it.")
+        fitting = (needed,) if isinstance(needed, str) else needed
+        if request.auth.scopes.isdisjoint(fitting):
+            names = " or ".join(f"“{scope}”" for scope in fitting)
+            raise MissingScopeError(f"It needs the scope {names}. Create a key that has it.")
         return True

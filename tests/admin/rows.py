@@ -13,7 +13,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from django_celery_results.models import TaskResult
 from pgvector import HalfVector, SparseVector
 
-from apps.agents.models import Agent, AgentVersion, Conversation, Message, Run
+from apps.agents.models import Agent, AgentShare, AgentVersion, Conversation, Message, Run
 from apps.agents.types import Author, RunStatus
 from apps.collections.models import (
     TERM_DIMENSIONS,
@@ -30,6 +30,8 @@ from apps.collections.types import BatchStatus, DocumentStatus
 from apps.core import clock
 from apps.core.models import DeadLetter, IdempotentResponse, PeriodicSlot
 from apps.ledger import till
+from apps.ledger.models import Discrepancy, Price, ReconciliationRun
+from apps.ledger.price_list import FREE
 from apps.ledger.types import Call, Charge, OperationKind, TokenCounts, TokenType
 from apps.tenants import services
 from apps.tenants.models import ApiKey, Member, Tenant, User
@@ -74,6 +76,7 @@ def _plant_people(tenants: list[Tenant], mark: str) -> None:
 def _plant_conversations(tenants: list[Tenant], signed: str) -> list[Run]:
     agents = _bulk(Agent(tenant_id=tenant.pk, slug="agent", name="Agent") for tenant in tenants)
     _bulk(AgentVersion(tenant_id=agent.tenant_id, agent=agent, number=1) for agent in agents)
+    _bulk(AgentShare(tenant_id=agent.tenant_id, agent=agent, consumer_id=uuid4(), payer="owner") for agent in agents)
     conversations = _bulk(Conversation(tenant_id=agent.tenant_id, agent_id=agent.pk) for agent in agents)
     runs = _bulk(
         Run(
@@ -172,6 +175,18 @@ def _plant_ledger(tenants: list[Tenant], runs: list[Run]) -> None:
         call = Call(provider="local", model=f"model-{number}", hold_tokens=100, deadline_seconds=60)
         till.hold(ctx, charge, call)
         till.settle(ctx, call.attempt_id, TokenCounts(fresh_input_tokens=10), result={"answer": "Hola."})
+    # Of a provider that nobody uses.
+    starts_at = clock.now()
+    _bulk(
+        Price(provider="nobody", model=f"{run.pk}", starts_at=starts_at, source="set by ada", **vars(FREE))
+        for run in runs
+    )
+    # Resolved: a reconciliation in another test has nothing to do with them.
+    _bulk(
+        Discrepancy(tenant_id=tenant.pk, kind="overage", state="resolved", subject="attempt", evidence={"a": 1})
+        for tenant in tenants
+    )
+    _bulk(ReconciliationRun(started_by="test", found={"overage": 1}) for _ in range(COUNT))
 
 
 def _plant_operations(tenants: list[Tenant], mark: str) -> None:

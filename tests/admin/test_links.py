@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from html import unescape
 from typing import Any
 from uuid import uuid4
@@ -24,8 +25,11 @@ from apps.core.context import LLMConfig
 from apps.core.db import execute, fetch_all, operator_scope, unit_of_work
 from apps.core.ids import new_id
 from apps.core.models import DeadLetter
-from apps.ledger import till
+from apps.ledger import repricing, till
+from apps.ledger.adjustments import adjust
 from apps.ledger.models import Attempt, Budget, Entry, Operation, UsageDaily, UsageMonthly
+from apps.ledger.price_list import BEGINNING, FREE
+from apps.ledger.pricing import set_price
 from apps.ledger.types import Call, Charge, OperationKind, TokenCounts, TokenType
 from apps.tenants.admin_columns import TenantFilter
 from tests.personas import Persona
@@ -72,6 +76,7 @@ def test_the_books_lead_from_the_operation_to_the_statistics(
     entry = row_of(owner, Entry, operation_ref=charged)
     operation_url, entry_url = change_url("ledger.operation", charged.pk), change_url("ledger.entry", entry.pk)
     assert shows(follow(operator, operation_url, "attempts"), attempt)
+    assert shows(follow(operator, change_url("ledger.attempt", attempt.pk), "entry of the operation"), entry)
     entries = follow(operator, operation_url, "entry")
     assert shows(entries, entry)
     assert not shows(entries, row_of(owner, Entry, model="other"))
@@ -80,6 +85,30 @@ def test_the_books_lead_from_the_operation_to_the_statistics(
         assert shows(page, row_of(owner, kind, model="mine"))
         assert not shows(page, row_of(owner, kind, model="other"))
     assert shows(follow(operator, entry_url, "budget"), row_of(owner, Budget))
+
+
+def test_an_entry_leads_to_its_corrections_and_its_price(operator: Client, owner: Persona, charged: Operation) -> None:
+    entry = row_of(owner, Entry, operation_ref=charged)
+    price = set_price("local", "mine", FREE, actor="ada", tenant=owner.tenant.pk, starts_at=BEGINNING)
+    repricing.reprice(repricing.due(owner.tenant.pk, entry.day.replace(day=1)), actor="ada")
+    correction = row_of(owner, Entry, corrects=entry)
+    corrections = follow(operator, change_url("ledger.entry", entry.pk), "corrections")
+    assert shows(corrections, correction)
+    assert not shows(corrections, row_of(owner, Entry, model="other"))
+    page = text(operator, change_url("ledger.entry", correction.pk))
+    assert shows(page, entry)
+    assert shows(page, price)
+
+
+def test_entries_without_a_price_are_listed(operator: Client, owner: Persona, charged: Operation) -> None:
+    entry = row_of(owner, Entry, operation_ref=charged)
+
+    def listed() -> bool:
+        return shows(text(operator, list_url("ledger.entry", unpriced="yes", tenant=owner.tenant.slug)), entry)
+
+    assert listed()
+    adjust("operator", entry.pk, TokenCounts(), cost_usd=Decimal("0.01"), reason="by hand", actor="ada")
+    assert not listed()
 
 
 def test_statistics_and_budget_lead_back_to_the_entries(operator: Client, owner: Persona, charged: Operation) -> None:
@@ -206,6 +235,7 @@ def test_what_is_searched_by_leads_an_index(database: None, page: RecordAdmin) -
         (EmbeddingBatch, "work", "unfinished", "batch_unfinished"),
         (Operation, "pending", "yes", "operation_expired"),
         (Attempt, "holding", "unknown", "attempt_unresolved"),
+        (Entry, "unpriced", "yes", "entry_unpriced"),
     ],
 )
 def test_a_filter_by_state_is_served_by_the_sweepers_index(

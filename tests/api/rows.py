@@ -3,15 +3,16 @@
 from uuid import UUID, uuid4
 
 from apps.agents import services as agents
+from apps.agents import shares
 from apps.agents.models import Agent, Conversation, Message, Run
-from apps.agents.types import Author, RunStatus
+from apps.agents.types import Author, Payer, RunStatus
 from apps.collections import services as collections
 from apps.collections.models import Chunk, Collection, Document, EmbeddingSpace
 from apps.collections.types import DocumentStatus
 from apps.core.context import ExecutionContext, LLMConfig, ProcessingConfig, RagConfig
 from apps.core.db import unit_of_work
 from apps.core.ids import new_id
-from apps.ledger.records import record
+from apps.ledger.records import UsageEvent, record_many
 from apps.ledger.types import OperationKind, TokenCounts, TokenType
 from apps.tenants import services
 from apps.tenants.models import Member, User
@@ -35,6 +36,15 @@ def parents(persona: Persona) -> dict[str, UUID]:
 def add_agents(persona: Persona, number: int) -> None:
     for name in _names(number):
         agents.create_agent(persona.ctx, slug=name, name=name)
+
+
+def add_shares(persona: Persona, number: int) -> None:
+    """Shares of the first agent, which is made if need be, with tenants that nobody knows."""
+    if "agent" not in parents(persona):
+        add_agents(persona, 1)
+    agent = parents(persona)["agent"]
+    for _ in range(number):
+        shares.share_agent(persona.ctx, agent, consumer_id=uuid4(), payer=Payer.OWNER)
 
 
 def add_collections(persona: Persona, number: int) -> None:
@@ -112,16 +122,18 @@ def add_runs(persona: Persona, number: int) -> None:
 
 
 def add_entries(persona: Persona, number: int) -> None:
-    for name in _names(number):
-        record(
-            persona.ctx,
-            TokenCounts(fresh_input_tokens=1),
+    events = [
+        UsageEvent(
+            idempotency_key=name,
+            counts=TokenCounts(fresh_input_tokens=1),
             provider="elsewhere",
             model="model",
             token_type=TokenType.LLM,
             operation=OperationKind.CHAT,
-            idempotency_key=name,
         )
+        for name in _names(number)
+    ]
+    record_many(persona.ctx, events)
 
 
 def add_api_keys(persona: Persona, number: int) -> None:

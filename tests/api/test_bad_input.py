@@ -189,6 +189,7 @@ def test_a_malformed_header_is_refused(scene: Scene, collection: str, header: st
 
 PATHS = [
     "/api/v1/agents/{}",
+    "/api/v1/agents/{}/shares",
     "/api/v1/collections/{}",
     "/api/v1/collections/{}/documents",
     "/api/v1/documents/{}",
@@ -250,6 +251,7 @@ def test_another_tenants_things_are_not_found(scene: Scene, collection: str, str
     conversation = scene.run(run).conversation_id
     found = {
         "/api/v1/agents/{}": agent,
+        "/api/v1/agents/{}/shares": agent,
         "/api/v1/collections/{}": collection,
         "/api/v1/documents/{}": document,
         "/api/v1/documents/{}/chunks": document,
@@ -276,6 +278,7 @@ def test_another_tenants_ids_cannot_be_used(scene: Scene, collection: str, stran
         ("chat", {"agent_id": own, "message": "Hi", "collections": [collection]}, "collection_not_found"),
         ("chat", {"agent_id": own, "message": "Hi", "conversation_id": conversation["id"]}, "conversation_not_found"),
         ("agents", {"slug": "thief", "name": "T", "rag": {"collections": [collection]}}, "collection_not_found"),
+        (f"agents/{agent}/shares", {"tenant_id": str(uuid4()), "payer": "consumer"}, "agent_not_found"),
         (f"collections/{collection}/documents", {"name": "a", "text": "b"}, "collection_not_found"),
         (f"collections/{collection}/search", {"query": "words"}, "collection_not_found"),
     ]

@@ -50,7 +50,7 @@ class World:
 def world(database: None) -> World:
     tenant, key = services.create_tenant(slug="random", name="Random", tier="professional")
     persona = Persona(tenant=tenant, key=key)
-    rows.add_agents(persona, 1)
+    rows.add_shares(persona, 1)
     rows.add_chunks(persona, 1)
     rows.add_runs(persona, 1)
     found = rows.parents(persona)

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -11,7 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from apps.core import clock
+from apps.core.db import operator_scope
 from apps.tenants import services as tenants
+from apps.tenants.models import Tenant
 from nooble.processes import Supervisor
 from tests.api import openapi, rows
 from tests.api.openapi import Operation
@@ -61,9 +65,17 @@ CONTRACT = {
         "": "period limit_tokens spent_tokens held_tokens unknown_tokens available_tokens resets_at hard",
     },
 }
+_UNPRICED = {"unpriced_entries": "says of how many entries the cost is not in the sum"}
 #: What is answered beyond the contract, and why.
 BEYOND_THE_CONTRACT = {
-    "getAgent": {"": {"version": "a run names the version that it was asked of"}},
+    "getUsage": {"results": _UNPRICED, "totals": _UNPRICED},
+    "getBudget": {"": {"day": "the present day's budget, where a day has a limit of its own"}},
+    "getAgent": {
+        "": {
+            "version": "a run names the version that it was asked of",
+            "shared": "an agent of another tenant says whose it is and who pays",
+        }
+    },
     "getDocument": {"": {"task_id": "finds the document's last task among the operator's task results"}},
     "getRun": {
         "": {
@@ -83,6 +95,17 @@ TEXT = "Hotel rooms are reimbursed up to EUR 170 per night including breakfast."
 QUESTION = "Up to how much are hotel rooms reimbursed per night?"
 
 Answers = dict[str, Any]
+
+
+REPORTED = {
+    "idempotency_key": "tuning-1",
+    "token_type": "fine_tuning",
+    "operation": "batch",
+    "provider": "elsewhere",
+    "model": "tuned",
+    "input_tokens": 10,
+    "occurred_at": f"{clock.now():%Y-%m-%dT%H:%M:%SZ}",
+}
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +143,7 @@ def _questions(api: APIClient) -> Answers:
     made = _post(api, "/agents", {"slug": "helper", "name": "Helper", "rag": {"collections": [collection]}})
     here = f"/agents/{made.json()['id']}"
     asked = _post(api, "/chat", {"agent_id": made.json()["id"], "message": QUESTION})
+    shared = _post(api, f"{here}/shares", {"tenant_id": str(uuid4()), "payer": "owner"})
     run, conversation = (f"/{name}s/{asked.json()[f'{name}_id']}" for name in ("run", "conversation"))
     wait_until(lambda: _get(api, run).json()["status"] == "succeeded", seconds=60)
     return {
@@ -134,6 +158,9 @@ def _questions(api: APIClient) -> Answers:
         "getAgent": _get(api, here),
         "updateAgent": api.patch(f"{API}{here}", {"llm": {"temperature": 0}}, format="json"),
         "listAgents": _get(api, "/agents"),
+        "createAgentShare": shared,
+        "listAgentShares": _get(api, f"{here}/shares"),
+        "deleteAgentShare": api.delete(f"{API}{here}/shares/{shared.json()['id']}"),
     }
 
 
@@ -142,6 +169,7 @@ def _books(api: APIClient) -> Answers:
         "getUsage": _get(api, "/usage?group_by=provider,model"),
         "listUsageEntries": _get(api, "/usage/entries"),
         "getBudget": _get(api, "/budget"),
+        "reportUsageEvents": _post(api, "/usage/events", {"events": [REPORTED, {}]}),
     }
 
 
@@ -217,6 +245,17 @@ def test_without_dates_the_sums_end_with_the_tenants_own_day(make_tenant: MakeTe
     assert ends == [clock.today(zone).isoformat() for zone in zones]
 
 
+def test_a_budget_shows_the_day_where_that_has_a_limit(make_tenant: MakeTenant) -> None:
+    persona = make_tenant(limit=1000)
+    assert persona.api.get(f"{API}/budget").json()["day"] is None
+    with operator_scope("test"):
+        Tenant.objects.filter(pk=persona.tenant.pk).update(daily_token_limit=100)
+    day = persona.api.get(f"{API}/budget").json()["day"]
+    today = clock.today("UTC")
+    assert (day["period"], day["available_tokens"]) == (today.isoformat(), 100)
+    assert day["resets_at"] == f"{today + timedelta(days=1)}T00:00:00Z"
+
+
 def test_a_problem_may_say_more_than_all_problems_do(make_tenant: MakeTenant) -> None:
     poor = make_tenant(limit=1)
     collection = _post(poor.api, "/collections", {"slug": "notes", "name": "Notes"}).json()["id"]
@@ -262,6 +301,7 @@ def _operation(name: str) -> Operation:
 
 LISTS = {
     "listAgents": ("/agents", rows.add_agents),
+    "listAgentShares": ("/agents/{agent}/shares", rows.add_shares),
     "listCollections": ("/collections", rows.add_collections),
     "listCollectionDocuments": ("/collections/{collection}/documents", rows.add_documents),
     "listDocumentChunks": ("/documents/{document}/chunks", rows.add_chunks),

@@ -10,6 +10,10 @@ OPERATORS = {
     "apps/tenants/services.py",  # authentication comes before there is a tenant; tenants are made by operators
     "apps/core/maintenance.py",  # the sweeper
     "apps/ledger/sweeping.py",  # the sweeper
+    "apps/ledger/reconciliation.py",  # compares everybody's books
+    "apps/ledger/adjustments.py",  # an operator's correction
+    "apps/ledger/pricing.py",  # prices are everybody's
+    "apps/ledger/repricing.py",  # an operator's correction of a month
     "nooble/admin_site.py",  # the operators' admin
 }
 

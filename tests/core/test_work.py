@@ -154,6 +154,16 @@ def test_a_row_whose_worker_died_is_published_at_once(
     assert not is_published(run, monkeypatch)
 
 
+def test_after_a_worker_died_a_lost_message_is_missed_as_soon_as_the_first(
+    owner: Persona, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed(owner, run)
+    change(owner, run, publications=6, lease_expires_at=Now() - timedelta(seconds=1))
+    assert is_published(run, monkeypatch)
+    change(owner, run, published_at=Now() - timedelta(seconds=11))
+    assert is_published(run, monkeypatch)
+
+
 def test_a_row_whose_context_is_not_ours_keeps_no_other_waiting(
     owner: Persona, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

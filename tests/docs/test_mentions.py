@@ -67,7 +67,8 @@ def test_every_task_is_documented(task: str) -> None:
 
 @pytest.mark.parametrize("entry", beat.SCHEDULE.values(), ids=lambda entry: entry["task"])
 def test_every_periodic_task_is_documented_with_its_period(entry: dict[str, Any]) -> None:
-    period = {60: "every minute", 3600: "hourly"}.get(entry["schedule"], f"every {entry['schedule']} seconds")
+    named = {60: "every minute", 3600: "hourly", 86_400: "daily"}
+    period = named.get(entry["schedule"], f"every {entry['schedule']} seconds")
     assert f"`{entry['task']}`, {period}" in page("docs/operations.md").text
 
 

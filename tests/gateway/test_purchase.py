@@ -80,12 +80,6 @@ def fail(fake: FakeProvider, question: str, kind: str, **fault: Any) -> None:
     fake.fail(kind, match={"contains": question}, **fault)
 
 
-@pytest.fixture
-def question() -> str:
-    """One that no other test asks, so that its faults are its own."""
-    return f"What is {uuid4().hex}?"
-
-
 def test_an_answer_is_paid_as_the_provider_counted_it(
     owner: Persona, fake_provider: FakeProvider, question: str
 ) -> None:

@@ -1,18 +1,21 @@
 """Usage that happened elsewhere."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection
 
+from apps.core import clock
 from apps.core.db import unit_of_work
 from apps.core.errors import NotFoundError
 from apps.ledger.errors import IdempotencyConflictError, InvalidUsageError
 from apps.ledger.models import Entry
-from apps.ledger.records import Recorded, track_token_usage
-from apps.ledger.types import OPERATION_BATCH, TOKEN_TYPE_FINE_TUNING, TokenCounts
+from apps.ledger.records import Recorded, UsageEvent, track_token_usage, track_token_usage_many
+from apps.ledger.types import OPERATION_BATCH, TOKEN_TYPE_FINE_TUNING, OperationKind, TokenCounts, TokenType
 from tests.ledger.test_till import check_books
 from tests.personas import Persona
 
@@ -84,11 +87,40 @@ def test_all_of_the_report_is_on_the_entry(owner: Persona) -> None:
         {"model": ""},
         {"idempotency_key": ""},
         {"idempotency_key": "x" * 256},
+        {"idempotency_key": "a\0b"},
+        {"tokens": 10**12 + 1},
+        {"tokens": 1.5},
+        {"tokens": True},
+        {"model": "m" * 129},
+        {"provider": "\ud800"},
+        {"agent_id": "no id"},
+        {"metadata": {"k": float("nan")}},
+        {"occurred_at": clock.now() + timedelta(days=1)},
+        {"occurred_at": clock.now() - timedelta(days=400)},
+        {"occurred_at": clock.now().replace(tzinfo=None)},
     ],
 )
 def test_what_cannot_be_booked_is_refused(owner: Persona, changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidUsageError):
         track(owner, changes.pop("idempotency_key", "job-6"), **changes)
+
+
+def test_one_bad_event_among_many_harms_no_other(owner: Persona) -> None:
+    good = UsageEvent(
+        idempotency_key="job-7",
+        counts=TokenCounts(fresh_input_tokens=100),
+        token_type=TokenType.FINE_TUNING,
+        operation=OperationKind.BATCH,
+        model="ft-1",
+    )
+    bad = replace(good, counts=TokenCounts())
+    other = replace(good, counts=TokenCounts(fresh_input_tokens=1))
+    found = track_token_usage_many(owner.tenant.pk, [bad, good, good, other, bad])
+    assert [each.outcome for each in found] == ["invalid", "created", "duplicate", "conflict", "invalid"]
+    assert [each.error and each.error.code for each in found] == [
+        *("invalid_usage", None, None, "idempotency_conflict", "invalid_usage")
+    ]
+    assert check_books(owner.ctx).spent_tokens == 100
 
 
 def test_an_unknown_tenant_is_refused(database: None) -> None:

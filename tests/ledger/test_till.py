@@ -21,7 +21,8 @@ from apps.ledger.errors import (
     OperationEndedError,
     OperationInProgressError,
 )
-from apps.ledger.models import Attempt, Entry, Operation
+from apps.ledger.models import Attempt, Budget, Discrepancy, Entry, Operation
+from apps.ledger.records import UsageEvent, record
 from apps.ledger.types import Admitted, Call, Charge, Held, OperationKind, Replay, TokenCounts, TokenType, Unresolved
 from apps.tenants.models import Tenant
 from tests.personas import MakeTenant, Persona
@@ -90,6 +91,38 @@ def test_a_refused_hold_leaves_nothing_behind(make_tenant: MakeTenant) -> None:
         assert Operation.objects.count() == Attempt.objects.count() == 0
 
 
+def test_a_day_may_have_a_limit_of_its_own(make_tenant: MakeTenant) -> None:
+    tenant = make_tenant(limit=10_000)
+    with operator_scope("test"):
+        Tenant.objects.filter(pk=tenant.tenant.pk).update(daily_token_limit=1500)
+    held = admitted(till.hold(tenant.ctx, charge(), call(1000)))
+    with pytest.raises(BudgetExceededError) as refused:
+        till.hold(tenant.ctx, charge(), call(1000))
+    assert (refused.value.extra["period"], refused.value.extra["limit_tokens"]) == ("day", 1500)
+    till.settle(tenant.ctx, held.attempt_id, COUNTS, result=RESULT)
+    with unit_of_work(tenant.ctx):
+        day = budgets.current(tenant.ctx).day
+    assert day
+    assert (day.spent_tokens, day.held_tokens, day.available_tokens) == (95, 0, 1405)
+
+
+def test_a_new_day_has_its_whole_limit(make_tenant: MakeTenant) -> None:
+    tenant = make_tenant(limit=10_000)
+    with operator_scope("test"):
+        Tenant.objects.filter(pk=tenant.tenant.pk).update(daily_token_limit=1500)
+    held = admitted(till.hold(tenant.ctx, charge(), call(1000)))
+    with operator_scope("test"):
+        Budget.objects.filter(tenant_id=tenant.tenant.pk).update(day=F("day") - timedelta(days=1))
+        Attempt.objects.filter(pk=held.attempt_id).update(day=F("day") - timedelta(days=1))
+    admitted(till.hold(tenant.ctx, charge(), call(1400)))
+    # Yesterday's call counts yesterday.
+    till.settle(tenant.ctx, held.attempt_id, COUNTS, result=RESULT)
+    with unit_of_work(tenant.ctx):
+        day = budgets.current(tenant.ctx).day
+    assert day
+    assert (day.spent_tokens, day.held_tokens) == (0, 1400)
+
+
 def test_a_soft_limit_lets_the_call_pass(make_tenant: MakeTenant) -> None:
     tenant = make_tenant(limit=10)
     with operator_scope("test"):
@@ -116,6 +149,25 @@ def test_settling_twice_is_settling_once(owner: Persona) -> None:
     second = till.settle(owner.ctx, held.attempt_id, COUNTS, result={"text": "another"})
     assert second.result == first.result == RESULT
     assert check_books(owner.ctx).entries == 1
+
+
+def test_a_report_under_an_operations_key_does_not_keep_its_call_from_being_booked(owner: Persona) -> None:
+    ctx, asked = owner.ctx, charge(question="squatted")
+    held = admitted(till.hold(ctx, asked, call()))
+    event = UsageEvent(
+        idempotency_key=asked.idempotency_key(ctx.tenant_id, ctx.created_at),
+        counts=TokenCounts(fresh_input_tokens=1),
+        token_type=TokenType.LLM,
+        operation=OperationKind.CHAT,
+        model="m",
+    )
+    record(ctx, event)
+    till.settle(ctx, held.attempt_id, COUNTS, result=RESULT)
+    assert check_books(ctx).spent_tokens == COUNTS.total_tokens + 1
+    with unit_of_work(ctx):
+        assert Entry.objects.filter(operation_ref=held.operation_id).count() == 1
+        assert Discrepancy.objects.filter(kind="idempotency_conflict").count() == 1
+    assert isinstance(till.hold(ctx, asked, call()), Replay)
 
 
 def test_a_live_workers_operation_is_not_taken_over(owner: Persona) -> None:
@@ -305,7 +357,7 @@ def test_an_illegal_step_of_an_attempt_is_impossible(owner: Persona, way: list[s
 
     def step(state: str) -> None:
         with unit_of_work(owner.ctx):
-            Attempt.objects.filter(pk=held.attempt_id).update(state=state)
+            Attempt.objects.filter(pk=held.attempt_id).update(state=state, held_tokens=0)
 
     for state in way:
         step(state)

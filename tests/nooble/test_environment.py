@@ -98,7 +98,13 @@ def test_one_role_for_both_urls_is_reported_before_a_deployment() -> None:
 def test_a_database_url_becomes_a_connection() -> None:
     database = services.database("postgresql://me:p%40ss@db:5433/nooble?sslmode=require", pool_size=4)
     assert (database["USER"], database["PASSWORD"], database["HOST"]) == ("me", "p@ss", "db")
-    assert database["OPTIONS"] == {"sslmode": "require", "pool": {"min_size": 1, "max_size": 4}}
+    options = database["OPTIONS"]
+    assert (options["sslmode"], options["pool"]) == ("require", {"min_size": 1, "max_size": 4})
+
+
+def test_a_silent_database_is_noticed_unless_the_url_is_more_patient() -> None:
+    assert services.database("postgresql://db/nooble")["OPTIONS"]["connect_timeout"] == 5
+    assert services.database("postgresql://db/nooble?connect_timeout=60")["OPTIONS"]["connect_timeout"] == "60"
 
 
 def test_a_redis_socket_is_a_broker_too() -> None:

@@ -46,8 +46,16 @@ AGENT = {
     "id": AGENT_ID,
     **AGENT_REQUEST,
     "version": 1,
+    "shared": None,
     "created_at": "2026-03-02T09:10:27.640195Z",
     "updated_at": "2026-03-02T09:10:27.640195Z",
+}
+
+SHARE_REQUEST = {"tenant_id": "019cadd6-18b5-76f0-aa74-6a53ea4bb0f1", "payer": "consumer"}
+SHARE = {
+    "id": "019cadd6-9b11-7b3d-8f7c-2b5d0c3ce2a9",
+    **SHARE_REQUEST,
+    "created_at": "2026-03-02T09:12:51.345811Z",
 }
 
 CHAT_REQUEST = {

@@ -7,9 +7,9 @@ from rest_framework import serializers
 from apps.agents.api import examples
 from apps.agents.api.fields import FallbackModelsField, accepted_as
 from apps.agents.contexts import MAX_COLLECTIONS
-from apps.agents.models import DEFAULT_PROMPT, Agent, AgentVersion, Conversation, Message, Run
+from apps.agents.models import DEFAULT_PROMPT, Agent, AgentShare, AgentVersion, Conversation, Message, Run
 from apps.agents.runs import FINISHED
-from apps.agents.types import RunStatus
+from apps.agents.types import Payer, RunStatus
 from apps.core.api.fields import FailureField
 from apps.core.api.schema import example
 from apps.core.context import ContextRefusedError, LLMConfig, ProcessingConfig, RagConfig, unverified
@@ -80,20 +80,36 @@ class AgentChangeSerializer(serializers.Serializer[Any]):
     fallback_models = FallbackModelsField(required=False)
 
 
+class SharedSerializer(serializers.Serializer[Any]):
+    """Whose agent it is, and who pays for what it is asked."""
+
+    owner_tenant_id = serializers.UUIDField()
+    payer = serializers.ChoiceField(choices=Payer.choices)
+
+
 @example(examples.AGENT)
 class AgentSerializer(serializers.Serializer[Any]):
-    """An agent as the API shows it."""
+    """An agent as the API shows it. Of one that another tenant shares, what it is made of stays its owner's: null."""
 
     id = serializers.UUIDField()
     slug = serializers.CharField()
     name = serializers.CharField()
-    prompt = serializers.CharField()
-    llm = LLMSerializer()
-    rag = RagSerializer()
-    fallback_models = serializers.ListField(child=serializers.CharField())
+    prompt = serializers.CharField(allow_null=True)
+    llm = LLMSerializer(allow_null=True)
+    rag = RagSerializer(allow_null=True)
+    fallback_models = serializers.ListField(child=serializers.CharField(), allow_null=True)
     version = serializers.IntegerField(help_text="Grows with every change of what the agent says and how.")
+    shared = SharedSerializer(allow_null=True, help_text="Null: the agent is the tenant's own.")
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class AgentQuerySerializer(serializers.Serializer[Any]):
+    """Which agents are listed."""
+
+    shared = serializers.BooleanField(
+        default=False, help_text="List the agents that other tenants share with this one, instead of its own."
+    )
 
 
 class PreferencesSerializer(serializers.Serializer[Any]):
@@ -254,12 +270,22 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         read_only_fields = fields
 
 
-def present_agent(agent: Agent, version: AgentVersion) -> dict[str, Any]:
-    """An agent with the version that answers, in the shape of the API."""
+def present_agent(agent: Agent, version: AgentVersion | None, share: AgentShare | None = None) -> dict[str, Any]:
+    """An agent in the shape of the API: with the version that answers, or with the share it may be used by."""
     return {
         "id": agent.pk,
         "slug": agent.slug,
         "name": agent.name,
+        **(_made_of(version) if version else dict.fromkeys(("prompt", "llm", "rag", "fallback_models"))),
+        "version": agent.version,
+        "shared": {"owner_tenant_id": share.tenant_id, "payer": share.payer} if share else None,
+        "created_at": agent.created_at,
+        "updated_at": agent.updated_at,
+    }
+
+
+def _made_of(version: AgentVersion) -> dict[str, Any]:
+    return {
         "prompt": version.prompt,
         "llm": {name: version.settings.get(f"llm_config.{name}") for name in LLMSerializer().fields},
         "rag": {
@@ -267,9 +293,6 @@ def present_agent(agent: Agent, version: AgentVersion) -> dict[str, Any]:
             "collections": version.collections,
         },
         "fallback_models": version.fallback_models,
-        "version": version.number,
-        "created_at": agent.created_at,
-        "updated_at": agent.updated_at,
     }
 
 

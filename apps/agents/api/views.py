@@ -8,11 +8,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from apps.agents import contexts, runs, services, waiting
+from apps.agents import contexts, runs, services, shares, waiting
 from apps.agents.api.parameters import CHAT_PARAMETERS
 from apps.agents.api.serializers import (
     AcceptedSerializer,
     AgentChangeSerializer,
+    AgentQuerySerializer,
     AgentRequestSerializer,
     AgentSerializer,
     ChatRequestSerializer,
@@ -48,10 +49,14 @@ class AgentViewSet(TenantViewSet):
     queryset = Agent.objects.all()
     serializer_class = AgentSerializer
 
+    @extend_schema(parameters=[AgentQuerySerializer])
     @in_unit_of_work
     def list(self, request: Request) -> Response:
-        """List the agents, newest first. Each as it answers now."""
-        return self.page(self.get_queryset(), self._present)
+        """List the agents, newest first. Its own, each as it answers now, or those that others share with it."""
+        wanted = self.query(AgentQuerySerializer)
+        if wanted["shared"]:
+            return self.page(shares.shared_agents(self.ctx), self._present_shared)
+        return self.page(self.get_queryset().filter(tenant_id=self.ctx.tenant_id), self._present)
 
     @raises(
         SlugTakenError, CollectionNotFoundError, InvalidSettingError, UnknownProviderError, UnsupportedOperationError
@@ -65,8 +70,10 @@ class AgentViewSet(TenantViewSet):
     @raises(AgentNotFoundError)
     @in_unit_of_work
     def retrieve(self, request: Request, pk: UUID) -> Response:
-        """Show an agent. As it answers now."""
-        return Response(self._present([services.get_agent(self.ctx, pk)])[0])
+        """Show an agent. As it answers now; of one that another tenant shares, its name and who pays."""
+        agent = shares.get_visible_agent(self.ctx, pk)
+        present = self._present if agent.tenant_id == self.ctx.tenant_id else self._present_shared
+        return Response(present([agent])[0])
 
     @raises(
         AgentNotFoundError,
@@ -86,7 +93,7 @@ class AgentViewSet(TenantViewSet):
     @raises(AgentNotFoundError)
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: UUID) -> Response:
-        """Delete an agent. Conversations with it, and what they cost, stay."""
+        """Delete an agent with its shares. Conversations with it, and what they cost, stay."""
         services.delete_agent(self.ctx, pk)
         return Response(status=204)
 
@@ -107,6 +114,11 @@ class AgentViewSet(TenantViewSet):
     def _present(self, rows: Sequence[Agent]) -> Sequence[dict[str, Any]]:
         versions = services.current_versions(rows)
         shown = [present_agent(row, versions[row.pk]) for row in rows]
+        return list(AgentSerializer(shown, many=True).data)
+
+    def _present_shared(self, rows: Sequence[Agent]) -> Sequence[dict[str, Any]]:
+        by_agent = shares.shares_with(self.ctx, rows)
+        shown = [present_agent(row, None, by_agent[row.pk]) for row in rows]
         return list(AgentSerializer(shown, many=True).data)
 
 

@@ -126,7 +126,7 @@ class CollectionViewSet(TenantViewSet):
                 token_type=TokenType.EMBEDDING,
                 payload={"query": wanted["query"], "collection": pk},
                 collection_id=pk,
-                metadata={"query_type": wanted["mode"], "characters": len(wanted["query"])},
+                metadata={"strategy": wanted["mode"], "service": "search"},
             ),
         )
         usage = {"embedding_tokens": found.counts.total_tokens, "token_source": found.counts.source}

@@ -18,6 +18,7 @@ _SUMS = {
     "total_tokens": 646,
     "cost_usd": COST_USD,
     "entries": 1,
+    "unpriced_entries": 0,
 }
 
 USAGE = {
@@ -72,4 +73,29 @@ BUDGET = {
     "available_tokens": 3_755_234,
     "resets_at": "2026-04-01T00:00:00Z",
     "hard": True,
+    "day": None,
 }
+_TRAINED = {
+    "idempotency_key": "tuning-7-epoch-1",
+    "token_type": "fine_tuning",
+    "operation": "batch",
+    "provider": "openai",
+    "model": "gpt-4.1-mini-2025-04-14",
+    "input_tokens": 48_200,
+    "occurred_at": "2026-03-02T08:40:00Z",
+    "metadata": {"job": "tuning-7"},
+}
+USAGE_REPORT = {"events": [_TRAINED, {**_TRAINED, "input_tokens": 51_700}]}
+_BOOKED = {
+    "index": 0,
+    "idempotency_key": _TRAINED["idempotency_key"],
+    "outcome": "created",
+    "entry_id": "019cadd6-8b1c-7a51-9d0e-3f6c2f7b9c44",
+    "error": None,
+}
+_REUSED = {
+    "field": "idempotency_key",
+    "code": "idempotency_conflict",
+    "detail": "Use a new key for new content.",
+}
+USAGE_OUTCOMES = {"results": [_BOOKED, {**_BOOKED, "index": 1, "outcome": "conflict", "error": _REUSED}]}

@@ -64,6 +64,10 @@ class UsageSumsSerializer(serializers.Serializer[Any]):
     total_tokens = serializers.IntegerField()
     cost_usd = serializers.DecimalField(max_digits=24, decimal_places=10)
     entries = serializers.IntegerField()
+    unpriced_entries = serializers.IntegerField(
+        help_text="Entries that were booked without a price. What they cost is not in `cost_usd`, unless an entry that "
+        "came later has added it."
+    )
 
 
 @extend_schema_field({"type": "string", "format": "uuid", "nullable": True})
@@ -127,15 +131,21 @@ class EntrySerializer(serializers.ModelSerializer[Entry]):
         read_only_fields = fields
 
 
-@example(examples.BUDGET)
-class BudgetSerializer(serializers.Serializer[Any]):
-    """The present month. Null limit: none."""
+class AllowanceSerializer(serializers.Serializer[Any]):
+    """What may be spent until it resets. Null limit: none."""
 
-    period = serializers.CharField()
+    period = serializers.CharField(help_text="`2026-11`, or `2026-11-21` for a day; in the payer's time zone.")
     limit_tokens = serializers.IntegerField(allow_null=True)
     spent_tokens = serializers.IntegerField()
     held_tokens = serializers.IntegerField()
-    unknown_tokens = serializers.IntegerField()
     available_tokens = serializers.IntegerField(allow_null=True)
     resets_at = serializers.DateTimeField()
-    hard = serializers.BooleanField()
+
+
+@example(examples.BUDGET)
+class BudgetSerializer(AllowanceSerializer):
+    """The present month, and the present day if that has a limit of its own."""
+
+    unknown_tokens = serializers.IntegerField(help_text="The part of held that is in doubt.")
+    hard = serializers.BooleanField(help_text="False: work above the limit is not refused.")
+    day = AllowanceSerializer(allow_null=True)

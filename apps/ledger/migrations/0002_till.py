@@ -13,6 +13,18 @@ CALL nooble_protect('ledger_entry', 'parties');
 CALL nooble_protect('ledger_usagedaily', 'parties');
 CALL nooble_protect('ledger_usagemonthly', 'parties');
 CALL nooble_protect('ledger_budget', 'payer');
+CALL nooble_protect('ledger_discrepancy', 'payer');
+-- What an operation keeps is the consumer's: the answer's text, the question's vector. Of its attempts the payer reads
+-- what is held; a share's owner who does not pay reads neither.
+ALTER POLICY tenant_read ON ledger_operation USING (tenant_id = (SELECT nooble_consumer()));
+ALTER POLICY tenant_read ON ledger_attempt USING ((SELECT nooble_consumer()) IN (tenant_id, payer_tenant_id));
+
+-- A price is the payer's own, or everybody's (the zero id). Only operators set prices.
+ALTER TABLE ledger_price ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ledger_price FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_read ON ledger_price FOR SELECT
+    USING (tenant_id IN ('00000000-0000-0000-0000-000000000000', (SELECT nooble_payer())));
+CREATE POLICY operator ON ledger_price TO nooble_operator USING (true) WITH CHECK (true);
 CALL nooble_reference('ledger_attempt', 'operation_id', 'ledger_operation', 'NO ACTION');
 CALL nooble_reference('ledger_entry', 'operation_id', 'ledger_operation', 'NO ACTION');
 CALL nooble_reference('ledger_entry', 'attempt_id', 'ledger_attempt', 'NO ACTION');
@@ -24,12 +36,20 @@ DROP TRIGGER state_machine ON ledger_operation;
 DROP TRIGGER append_only_truncate ON ledger_entry;
 DROP TRIGGER append_only ON ledger_entry;
 DROP FUNCTION ledger_refuse_step(), ledger_refuse_change();
-DROP FUNCTION ledger_record, ledger_fail, ledger_close, ledger_settle, ledger_hold, ledger_count, ledger_move,
-    ledger_take, ledger_open_scope;
+DROP FUNCTION ledger_give_up, ledger_end, ledger_close, ledger_report, ledger_settle_partly, ledger_settle,
+    ledger_count_late, ledger_lock_operation_of, ledger_enter_again, ledger_enter, ledger_hold;
 DROP TYPE ledger_settlement, ledger_held;
+DROP FUNCTION ledger_record, ledger_correct_to, ledger_adjust, ledger_lock_entry, ledger_note, ledger_count,
+    ledger_move, ledger_take, ledger_cost, ledger_price_of, ledger_terms_of, ledger_sum, ledger_open_scope;
+DROP TYPE ledger_terms, ledger_counts;
 ALTER TABLE ledger_entry DROP CONSTRAINT ledger_entry_corrects_id_tenant, DROP CONSTRAINT ledger_entry_attempt_id_tenant,
     DROP CONSTRAINT ledger_entry_operation_id_tenant;
 ALTER TABLE ledger_attempt DROP CONSTRAINT ledger_attempt_operation_id_tenant;
+DROP POLICY operator ON ledger_price;
+DROP POLICY tenant_read ON ledger_price;
+ALTER TABLE ledger_price NO FORCE ROW LEVEL SECURITY;
+ALTER TABLE ledger_price DISABLE ROW LEVEL SECURITY;
+CALL nooble_unprotect('ledger_discrepancy');
 CALL nooble_unprotect('ledger_budget');
 CALL nooble_unprotect('ledger_usagemonthly');
 CALL nooble_unprotect('ledger_usagedaily');
@@ -41,4 +61,8 @@ CALL nooble_unprotect('ledger_operation');
 
 class Migration(migrations.Migration):
     dependencies = [("ledger", "0001_tables"), ("tenants", "0002_policies")]
-    operations = [migrations.RunSQL(PROTECT + (SQL / "till.sql").read_text() + (SQL / "guards.sql").read_text(), DROP)]
+    operations = [
+        migrations.RunSQL(
+            PROTECT + "".join((SQL / f"{name}.sql").read_text() for name in ("books", "till", "guards")), DROP
+        )
+    ]

@@ -50,9 +50,9 @@ def in_unit_of_work(action: Action) -> Action:
     TierMismatchError,
 )
 class TenantViewSet(GenericViewSet[Any]):
-    """A view of one tenant's things. ``scope`` is what its key must have."""
+    """A view of one tenant's things. ``scope`` is what its key must have; of several, one."""
 
-    scope: str
+    scope: str | tuple[str, ...]
     ordering = "-id"
     lookup_value_converter = "uuid"
 

@@ -1,11 +1,8 @@
--- The till: hold, settle, close, fail, record. Each is one round trip and one transaction of its own, or a statement in
--- the caller's. SECURITY INVOKER: policies bind them, which is why each opens the scope it was called for.
---
--- Locks are taken in one order everywhere: operation, attempt, entry, daily row, monthly row, budget. The budget is the
--- hot row, so it comes last and is held for the shortest time. A refusal raises, and so undoes everything before it.
+-- The till: hold, settle, close, end. Each is one round trip and one transaction of its own, or a statement in the
+-- caller's. Locks and scopes are as in books.sql.
 
 CREATE TYPE ledger_held AS (
-    outcome text,            -- admitted | done | busy | ended | unresolved
+    outcome text,            -- admitted | done | busy | ended | unresolved | conflict
     operation_id uuid,
     epoch integer,
     operation_created_at timestamptz,
@@ -22,10 +19,11 @@ CREATE TYPE ledger_held AS (
 );
 
 CREATE TYPE ledger_settlement AS (
-    outcome text,            -- settled | late | repeated
+    outcome text,            -- settled | late | corrected | repeated
     operation_id uuid,
     state text,
     result jsonb,
+    overage_tokens bigint,
     fresh_input_tokens bigint,
     cached_input_tokens bigint,
     cache_write_tokens bigint,
@@ -34,104 +32,12 @@ CREATE TYPE ledger_settlement AS (
     token_source text
 );
 
-CREATE FUNCTION ledger_open_scope(p_consumer uuid, p_owner uuid, p_payer uuid) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM set_config('nooble.tenant_id', p_consumer::text, true),
-            set_config('nooble.owner_id', p_owner::text, true),
-            set_config('nooble.payer_id', p_payer::text, true);
-END $$;
-
--- Takes a hold on the payer's budget of a month by one conditional UPDATE; raises budget_exceeded when it does not fit.
--- What decides is the limit that holds now, the tenant's own or its tier's; the row keeps it for the record.
-CREATE FUNCTION ledger_take(p_payer uuid, p_month date, p_hold bigint, p_limit bigint, p_hard boolean, p_zone text)
-RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    budget ledger_budget;
-BEGIN
-    FOR round IN 1..2 LOOP
-        UPDATE ledger_budget b
-           SET held_tokens = b.held_tokens + p_hold, limit_tokens = p_limit
-         WHERE b.tenant_id = p_payer AND b.starts_on = p_month
-           AND (NOT p_hard OR p_limit IS NULL OR b.spent_tokens + b.held_tokens + p_hold <= p_limit);
-        IF FOUND THEN
-            RETURN;
-        END IF;
-        -- No row yet in the month's first call; of two first calls one inserts, both then update.
-        INSERT INTO ledger_budget (tenant_id, starts_on, limit_tokens, spent_tokens, held_tokens)
-        VALUES (p_payer, p_month, p_limit, 0, 0)
-        ON CONFLICT (tenant_id, starts_on) DO NOTHING;
-        EXIT WHEN NOT FOUND AND round = 2;
-    END LOOP;
-    SELECT * INTO budget FROM ledger_budget b WHERE b.tenant_id = p_payer AND b.starts_on = p_month;
-    RAISE EXCEPTION 'budget_exceeded' USING ERRCODE = 'NB402', DETAIL = jsonb_build_object(
-        'limit_tokens', p_limit, 'spent_tokens', budget.spent_tokens, 'held_tokens', budget.held_tokens,
-        'needed_tokens', p_hold,
-        'resets_at', to_char((p_month + interval '1 month') AT TIME ZONE p_zone AT TIME ZONE 'UTC',
-                             'YYYY-MM-DD"T"HH24:MI:SS"Z"'))::text;
-END $$;
-
--- Moves a budget when a hold ends: the hold goes out, what was spent comes in.
-CREATE FUNCTION ledger_move(p_payer uuid, p_day date, p_released bigint, p_spent bigint) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF p_released = 0 AND p_spent = 0 THEN
-        RETURN;
-    END IF;
-    INSERT INTO ledger_budget AS b (tenant_id, starts_on, spent_tokens, held_tokens)
-    VALUES (p_payer, date_trunc('month', p_day)::date, p_spent, 0)
-    ON CONFLICT (tenant_id, starts_on) DO UPDATE
-       SET held_tokens = b.held_tokens - p_released, spent_tokens = b.spent_tokens + excluded.spent_tokens;
-END $$;
-
--- Adds one entry to its day's and its month's row.
-CREATE FUNCTION ledger_count(e ledger_entry) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    nobody CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
-BEGIN
-    INSERT INTO ledger_usagedaily AS u (
-        payer_tenant_id, day, owner_tenant_id, tenant_id, provider, model, agent_id, collection_id, operation,
-        token_type, token_source, billable, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
-        plain_output_tokens, reasoning_tokens, total_tokens, cost_usd, entries)
-    VALUES (
-        e.payer_tenant_id, e.day, e.owner_tenant_id, e.tenant_id, e.provider, e.model, coalesce(e.agent_id, nobody),
-        coalesce(e.collection_id, nobody), e.operation, e.token_type, e.token_source, e.billable, e.fresh_input_tokens,
-        e.cached_input_tokens, e.cache_write_tokens, e.plain_output_tokens, e.reasoning_tokens, e.total_tokens,
-        coalesce(e.cost_usd, 0), 1)
-    ON CONFLICT (payer_tenant_id, day, owner_tenant_id, tenant_id, provider, model, agent_id, collection_id, operation,
-                 token_type, token_source, billable) DO UPDATE
-       SET fresh_input_tokens = u.fresh_input_tokens + excluded.fresh_input_tokens,
-           cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
-           cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
-           plain_output_tokens = u.plain_output_tokens + excluded.plain_output_tokens,
-           reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
-           total_tokens = u.total_tokens + excluded.total_tokens,
-           cost_usd = u.cost_usd + excluded.cost_usd,
-           entries = u.entries + 1;
-    INSERT INTO ledger_usagemonthly AS u (
-        payer_tenant_id, month, owner_tenant_id, tenant_id, provider, model, agent_id, collection_id, operation,
-        token_type, token_source, billable, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
-        plain_output_tokens, reasoning_tokens, total_tokens, cost_usd, entries)
-    VALUES (
-        e.payer_tenant_id, date_trunc('month', e.day)::date, e.owner_tenant_id, e.tenant_id, e.provider, e.model,
-        coalesce(e.agent_id, nobody), coalesce(e.collection_id, nobody), e.operation, e.token_type, e.token_source,
-        e.billable, e.fresh_input_tokens, e.cached_input_tokens, e.cache_write_tokens, e.plain_output_tokens,
-        e.reasoning_tokens, e.total_tokens, coalesce(e.cost_usd, 0), 1)
-    ON CONFLICT (payer_tenant_id, month, owner_tenant_id, tenant_id, provider, model, agent_id, collection_id, operation,
-                 token_type, token_source, billable) DO UPDATE
-       SET fresh_input_tokens = u.fresh_input_tokens + excluded.fresh_input_tokens,
-           cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
-           cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
-           plain_output_tokens = u.plain_output_tokens + excluded.plain_output_tokens,
-           reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
-           total_tokens = u.total_tokens + excluded.total_tokens,
-           cost_usd = u.cost_usd + excluded.cost_usd,
-           entries = u.entries + 1;
-END $$;
-
 -- Finds or makes the operation, takes or keeps its lease, writes the attempt and takes the hold.
 --   done        it has its result: no call
 --   ended       it failed or was cancelled
 --   busy        another worker's lease is alive
 --   unresolved  taken over from a dead worker whose attempts the provider can be asked about: ask, then hold again
+--   conflict    the key belongs to other content: refused, and noted
 --   admitted    the call may be made
 -- p_epoch is 0 for a new delivery, or the epoch of the lease the caller holds already (a retry of its own).
 CREATE FUNCTION ledger_hold(
@@ -144,11 +50,9 @@ CREATE FUNCTION ledger_hold(
 DECLARE
     op ledger_operation;
     held ledger_held;
-    v_zone text;
-    v_limit bigint;
-    v_hard boolean;
-    v_day date;
-    v_hold bigint := CASE WHEN p_billable THEN p_hold ELSE 0 END;
+    terms ledger_terms;
+    v_number smallint := 1;
+    v_hold CONSTANT bigint := CASE WHEN p_billable THEN p_hold ELSE 0 END;
 BEGIN
     PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
     INSERT INTO ledger_operation (
@@ -160,7 +64,7 @@ BEGIN
         'pending', p_agent_id, p_collection_id, p_document_id, p_conversation_id, p_run_id, p_context_id, p_metadata, 1,
         clock_timestamp() + p_lease, '', '')
     ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
-    RETURNING * INTO op;
+    RETURNING id, lease_epoch, created_at INTO op.id, op.lease_epoch, op.created_at;
     IF op.id IS NULL THEN
         -- A statement of its own, so that it sees the row of a concurrent winner; the lock waits for the winner's commit.
         SELECT * INTO STRICT op FROM ledger_operation o
@@ -169,14 +73,19 @@ BEGIN
         held.epoch := op.lease_epoch;
         held.operation_created_at := op.created_at;
         IF op.payload_hash <> p_payload_hash THEN
-            RAISE EXCEPTION 'idempotency_conflict' USING ERRCODE = 'NB409', DETAIL = op.id::text;
+            PERFORM ledger_note(op.payer_tenant_id, 'idempotency_conflict', 'operation ' || op.id, 0, jsonb_build_object(
+                'operation_id', op.id, 'idempotency_key', p_key, 'payload_hash', op.payload_hash,
+                'other_payload_hash', p_payload_hash));
+            held.outcome := 'conflict';
+            RETURN held;
         END IF;
         IF op.state = 'done' THEN
             SELECT 'done', a.fresh_input_tokens, a.cached_input_tokens, a.cache_write_tokens, a.plain_output_tokens,
                    a.reasoning_tokens, a.token_source
               INTO held.outcome, held.fresh_input_tokens, held.cached_input_tokens, held.cache_write_tokens,
                    held.plain_output_tokens, held.reasoning_tokens, held.token_source
-              FROM ledger_attempt a WHERE a.operation_id = op.id AND a.state = 'settled';
+              FROM ledger_attempt a
+             WHERE a.operation_id = op.id AND (a.state = 'settled' OR a.estimate_entry_id IS NOT NULL);
             held.outcome := 'done';
             held.result := op.result;
             RETURN held;
@@ -191,6 +100,7 @@ BEGIN
             held.outcome := 'busy';
             RETURN held;
         END IF;
+        SELECT count(*) + 1 INTO v_number FROM ledger_attempt a WHERE a.operation_id = op.id;
         -- Whatever was open belongs to a worker that is gone, or to a call of ours that was not closed: proof of nothing.
         UPDATE ledger_attempt a SET state = 'unknown', error_code = 'worker_lost'
          WHERE a.operation_id = op.id AND a.state = 'open';
@@ -210,20 +120,17 @@ BEGIN
         END IF;
     END IF;
 
-    SELECT t.time_zone, coalesce(t.monthly_token_limit, tier.monthly_token_limit), t.hard_limit
-      INTO STRICT v_zone, v_limit, v_hard
-      FROM tenants_tenant t JOIN tenants_tier tier ON tier.name = t.tier_id
-     WHERE t.id = p_payer;
-    v_day := (clock_timestamp() AT TIME ZONE v_zone)::date;
+    terms := ledger_terms_of(p_payer);
     INSERT INTO ledger_attempt (
         id, tenant_id, owner_tenant_id, payer_tenant_id, operation_id, number, epoch, state, provider, model,
-        model_family, hold_tokens, day, deadline, token_source, overage_tokens, provider_request_id, error_code, error_detail,
-        fresh_input_tokens, cached_input_tokens, cache_write_tokens, plain_output_tokens, reasoning_tokens)
-    SELECT p_attempt_id, p_consumer, p_owner, p_payer, op.id, count(*) + 1, op.lease_epoch, 'open', p_provider, p_model,
-           p_model_family, v_hold, v_day, clock_timestamp() + p_deadline, '', 0, '', '', '', 0, 0, 0, 0, 0
-      FROM ledger_attempt a WHERE a.operation_id = op.id;
+        model_family, hold_tokens, held_tokens, day, deadline, token_source, overage_tokens, provider_request_id,
+        error_code, error_detail, fresh_input_tokens, cached_input_tokens, cache_write_tokens, plain_output_tokens,
+        reasoning_tokens)
+    VALUES (
+        p_attempt_id, p_consumer, p_owner, p_payer, op.id, v_number, op.lease_epoch, 'open', p_provider, p_model,
+        p_model_family, v_hold, v_hold, terms.today, clock_timestamp() + p_deadline, '', 0, '', '', '', 0, 0, 0, 0, 0);
     IF v_hold > 0 THEN
-        PERFORM ledger_take(p_payer, date_trunc('month', v_day)::date, v_hold, v_limit, v_hard, v_zone);
+        PERFORM ledger_take(p_payer, terms.today, v_hold, terms);
     END IF;
     held.outcome := 'admitted';
     held.operation_id := op.id;
@@ -232,171 +139,309 @@ BEGIN
     RETURN held;
 END $$;
 
--- Closes an attempt with the usage of its call. The first settled attempt of an operation makes its entry; the usage of
--- any other is leakage, recorded on the attempt as lost. Settling twice is settling once: a lost COMMIT reply is repeated.
-CREATE FUNCTION ledger_settle(
-    p_consumer uuid, p_owner uuid, p_payer uuid,
-    p_attempt_id uuid, p_entry_id uuid,
-    p_fresh_input bigint, p_cached_input bigint, p_cache_write bigint, p_plain_output bigint, p_reasoning bigint,
-    p_token_source text, p_provider_request_id text, p_raw_usage jsonb, p_result jsonb, p_metadata jsonb
-) RETURNS ledger_settlement LANGUAGE plpgsql AS $$
+-- Writes the usage entry of an operation from one of its attempts. Statistics and budget are the caller's.
+-- The operation is locked and pending, so an entry that has its key is none of ours: somebody reported usage under it.
+-- That must not keep the call from being booked.
+CREATE FUNCTION ledger_enter(
+    op ledger_operation, att ledger_attempt, p_entry_id uuid, p_counts ledger_counts, p_metadata jsonb
+) RETURNS ledger_entry LANGUAGE plpgsql AS $$
+DECLARE
+    e ledger_entry;
+    price ledger_price;
+    v_key text;
+BEGIN
+    SELECT * INTO price FROM ledger_price_of(op.payer_tenant_id, att.provider, att.model, att.opened_at);
+    FOREACH v_key IN ARRAY ARRAY[op.idempotency_key, op.idempotency_key || '#' || op.id] LOOP
+        INSERT INTO ledger_entry (
+            id, tenant_id, owner_tenant_id, payer_tenant_id, kind, idempotency_key, payload_hash, operation_id, attempt_id,
+            token_type, operation, provider, model, model_family, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
+            plain_output_tokens, reasoning_tokens, total_tokens, token_source, billable, cost_usd, price_id, reason, actor,
+            day, agent_id, collection_id, document_id, conversation_id, run_id, context_id, provider_request_id, attempts,
+            occurred_at, metadata)
+        VALUES (
+            p_entry_id, op.tenant_id, op.owner_tenant_id, op.payer_tenant_id, 'usage', v_key, op.payload_hash,
+            op.id, att.id, op.token_type, op.operation, att.provider, att.model, att.model_family,
+            p_counts.fresh_input_tokens, p_counts.cached_input_tokens, p_counts.cache_write_tokens,
+            p_counts.plain_output_tokens, p_counts.reasoning_tokens, ledger_sum(p_counts), p_counts.token_source,
+            op.billable, ledger_cost(price, p_counts), price.id, '', '', att.day, op.agent_id, op.collection_id,
+            op.document_id, op.conversation_id, op.run_id, op.context_id, att.provider_request_id, att.number,
+            att.opened_at, op.metadata || p_metadata || jsonb_build_object('operation_id', op.id))
+        ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
+        RETURNING * INTO e;
+        EXIT WHEN e.id IS NOT NULL;
+        PERFORM ledger_note(op.payer_tenant_id, 'idempotency_conflict', 'operation ' || op.id, 0, jsonb_build_object(
+            'operation_id', op.id, 'idempotency_key', op.idempotency_key, 'note', 'an event has the key'));
+    END LOOP;
+    RETURN e;
+END $$;
+
+-- Writes the entry again that a done operation has lost, from its settled attempt. In the operator's scope, by
+-- reconciliation, which then compares the sums.
+CREATE FUNCTION ledger_enter_again(p_attempt_id uuid, p_entry_id uuid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     op ledger_operation;
     att ledger_attempt;
-    e ledger_entry;
-    settlement ledger_settlement;
-    v_total CONSTANT bigint := p_fresh_input + p_cached_input + p_cache_write + p_plain_output + p_reasoning;
 BEGIN
-    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
+    SELECT * INTO STRICT att FROM ledger_attempt a WHERE a.id = p_attempt_id;
+    SELECT * INTO STRICT op FROM ledger_operation o WHERE o.id = att.operation_id FOR NO KEY UPDATE;
+    PERFORM ledger_enter(op, att, p_entry_id, ROW(att.fresh_input_tokens, att.cached_input_tokens, att.cache_write_tokens,
+        att.plain_output_tokens, att.reasoning_tokens, att.token_source)::ledger_counts,
+        '{"resolved_by": "reconciliation"}');
+END $$;
+
+-- Locks the operation of an attempt.
+CREATE FUNCTION ledger_lock_operation_of(p_attempt_id uuid) RETURNS ledger_operation LANGUAGE plpgsql AS $$
+DECLARE
+    op ledger_operation;
+BEGIN
     SELECT o.* INTO op FROM ledger_operation o
      WHERE o.id = (SELECT a.operation_id FROM ledger_attempt a WHERE a.id = p_attempt_id) FOR NO KEY UPDATE;
     IF op.id IS NULL THEN
         RAISE EXCEPTION 'no such attempt' USING ERRCODE = 'NB404';
     END IF;
-    IF op.state <> 'pending' THEN
-        -- Only an unknown attempt can become lost: an open one passes through unknown.
-        UPDATE ledger_attempt a SET state = 'unknown' WHERE a.id = p_attempt_id AND a.state = 'open';
+    RETURN op;
+END $$;
+
+-- What the provider counted for an attempt whose operation it can no longer settle. Where an entry was written at an
+-- estimate, an adjustment makes it true and the attempt is settled. Where another attempt settled, or the operation
+-- ended without a result, the usage is leakage: recorded on the attempt, billed to nobody.
+CREATE FUNCTION ledger_count_late(
+    op ledger_operation, p_attempt_id uuid, p_adjustment_id uuid, p_counts ledger_counts, p_provider_request_id text,
+    p_raw_usage jsonb
+) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    att ledger_attempt;
+    v_total CONSTANT bigint := ledger_sum(p_counts);
+BEGIN
+    SELECT a.* INTO STRICT att FROM ledger_attempt a WHERE a.id = p_attempt_id;
+    IF att.state IN ('settled', 'lost') THEN
+        RETURN 'repeated';
+    ELSIF att.state = 'void' THEN
+        RAISE EXCEPTION 'attempt_closed' USING ERRCODE = 'NB410';
+    ELSIF att.state = 'open' THEN
+        -- Only an unknown attempt can become lost.
+        UPDATE ledger_attempt a SET state = 'unknown' WHERE a.id = att.id;
     END IF;
     UPDATE ledger_attempt a
-       SET state = CASE WHEN op.state = 'pending' THEN 'settled' ELSE 'lost' END,
-           fresh_input_tokens = p_fresh_input, cached_input_tokens = p_cached_input, cache_write_tokens = p_cache_write,
-           plain_output_tokens = p_plain_output, reasoning_tokens = p_reasoning, token_source = p_token_source,
+       SET state = CASE WHEN att.estimate_entry_id IS NULL THEN 'lost' ELSE 'settled' END, held_tokens = 0,
+           fresh_input_tokens = p_counts.fresh_input_tokens, cached_input_tokens = p_counts.cached_input_tokens,
+           cache_write_tokens = p_counts.cache_write_tokens, plain_output_tokens = p_counts.plain_output_tokens,
+           reasoning_tokens = p_counts.reasoning_tokens, token_source = p_counts.token_source,
+           provider_request_id = p_provider_request_id, raw_usage = p_raw_usage, error_code = '', error_detail = '',
+           overage_tokens = CASE WHEN op.billable THEN greatest(v_total - att.hold_tokens, 0) ELSE 0 END,
+           closed_at = clock_timestamp()
+     WHERE a.id = att.id;
+    IF att.estimate_entry_id IS NOT NULL THEN
+        PERFORM ledger_correct_to(p_adjustment_id, att.estimate_entry_id, att.id, p_counts,
+                                  'The provider told what it had counted.');
+    END IF;
+    PERFORM ledger_move(op.payer_tenant_id, att.day, att.held_tokens, 0);
+    IF op.billable AND v_total > att.hold_tokens THEN
+        PERFORM ledger_note(
+            op.payer_tenant_id, 'overage', 'attempt ' || att.id, v_total - att.hold_tokens, jsonb_build_object(
+            'operation_id', op.id, 'hold_tokens', att.hold_tokens, 'total_tokens', v_total, 'raw_usage', p_raw_usage));
+    END IF;
+    RETURN CASE WHEN att.estimate_entry_id IS NULL THEN 'late' ELSE 'corrected' END;
+END $$;
+
+-- Closes an attempt with the usage of its call. The first settled attempt of an operation makes its entry; what another
+-- one cost is counted late. Settling twice is settling once: a lost COMMIT reply is repeated.
+CREATE FUNCTION ledger_settle(
+    p_consumer uuid, p_owner uuid, p_payer uuid, p_attempt_id uuid, p_entry_id uuid, p_counts ledger_counts,
+    p_provider_request_id text, p_raw_usage jsonb, p_result jsonb, p_metadata jsonb
+) RETURNS ledger_settlement LANGUAGE plpgsql AS $$
+DECLARE
+    op ledger_operation;
+    att ledger_attempt;
+    settlement ledger_settlement;
+    v_total CONSTANT bigint := ledger_sum(p_counts);
+BEGIN
+    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
+    op := ledger_lock_operation_of(p_attempt_id);
+    settlement.operation_id := op.id;
+    settlement.state := op.state;
+    settlement.result := op.result;
+    settlement.overage_tokens := 0;
+    settlement.fresh_input_tokens := p_counts.fresh_input_tokens;
+    settlement.cached_input_tokens := p_counts.cached_input_tokens;
+    settlement.cache_write_tokens := p_counts.cache_write_tokens;
+    settlement.plain_output_tokens := p_counts.plain_output_tokens;
+    settlement.reasoning_tokens := p_counts.reasoning_tokens;
+    settlement.token_source := p_counts.token_source;
+    IF op.state <> 'pending' THEN
+        settlement.outcome := ledger_count_late(op, p_attempt_id, p_entry_id, p_counts, p_provider_request_id, p_raw_usage);
+        RETURN settlement;
+    END IF;
+
+    UPDATE ledger_attempt a
+       SET state = 'settled', held_tokens = 0,
+           fresh_input_tokens = p_counts.fresh_input_tokens, cached_input_tokens = p_counts.cached_input_tokens,
+           cache_write_tokens = p_counts.cache_write_tokens, plain_output_tokens = p_counts.plain_output_tokens,
+           reasoning_tokens = p_counts.reasoning_tokens, token_source = p_counts.token_source,
            provider_request_id = p_provider_request_id, raw_usage = p_raw_usage, error_code = '', error_detail = '',
            overage_tokens = CASE WHEN op.billable THEN greatest(v_total - a.hold_tokens, 0) ELSE 0 END,
            closed_at = clock_timestamp()
      WHERE a.id = p_attempt_id AND a.state IN ('open', 'unknown')
     RETURNING * INTO att;
-    settlement.operation_id := op.id;
-    settlement.state := op.state;
-    settlement.result := op.result;
-    settlement.fresh_input_tokens := p_fresh_input;
-    settlement.cached_input_tokens := p_cached_input;
-    settlement.cache_write_tokens := p_cache_write;
-    settlement.plain_output_tokens := p_plain_output;
-    settlement.reasoning_tokens := p_reasoning;
-    settlement.token_source := p_token_source;
     IF att.id IS NULL THEN
-        PERFORM FROM ledger_attempt a WHERE a.id = p_attempt_id AND a.state IN ('settled', 'lost');
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'attempt_closed' USING ERRCODE = 'NB410';
-        END IF;
-        settlement.outcome := 'repeated';
-        RETURN settlement;
+        RAISE EXCEPTION 'attempt_closed' USING ERRCODE = 'NB410';
     END IF;
-    IF att.state = 'lost' THEN
-        PERFORM ledger_move(p_payer, att.day, att.hold_tokens, 0);
-        settlement.outcome := 'late';
-        RETURN settlement;
-    END IF;
-
     UPDATE ledger_operation o
        SET state = 'done', result = p_result, lease_expires_at = NULL, finished_at = clock_timestamp()
      WHERE o.id = op.id;
-    INSERT INTO ledger_entry (
-        id, tenant_id, owner_tenant_id, payer_tenant_id, kind, idempotency_key, payload_hash, operation_id, attempt_id,
-        token_type, operation, provider, model, model_family, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
-        plain_output_tokens, reasoning_tokens, total_tokens, token_source, billable, day, agent_id, collection_id,
-        document_id, conversation_id, run_id, context_id, provider_request_id, attempts, occurred_at, metadata)
-    VALUES (
-        p_entry_id, p_consumer, p_owner, p_payer, 'usage', op.idempotency_key, op.payload_hash, op.id, att.id,
-        op.token_type, op.operation, att.provider, att.model, att.model_family, p_fresh_input, p_cached_input, p_cache_write,
-        p_plain_output, p_reasoning, v_total, p_token_source, op.billable, att.day, op.agent_id, op.collection_id,
-        op.document_id, op.conversation_id, op.run_id, op.context_id, p_provider_request_id, att.number, att.opened_at,
-        op.metadata || p_metadata)
-    RETURNING * INTO e;
-    PERFORM ledger_count(e);
+    PERFORM ledger_count(ARRAY[ledger_enter(op, att, p_entry_id, p_counts, p_metadata)]);
+    -- A pending operation has no entry at an estimate, so all of the hold was still set aside.
     PERFORM ledger_move(p_payer, att.day, att.hold_tokens, CASE WHEN op.billable THEN v_total ELSE 0 END);
+    IF att.overage_tokens > 0 THEN
+        PERFORM ledger_note(p_payer, 'overage', 'attempt ' || att.id, att.overage_tokens, jsonb_build_object(
+            'operation_id', op.id, 'hold_tokens', att.hold_tokens, 'total_tokens', v_total, 'raw_usage', p_raw_usage));
+    END IF;
     settlement.outcome := 'settled';
     settlement.state := 'done';
     settlement.result := p_result;
+    settlement.overage_tokens := att.overage_tokens;
     RETURN settlement;
 END $$;
 
--- Closes an attempt without usage. 'void' only on proof that the provider did not count it: the hold goes out.
--- 'unknown' keeps the hold. Returns whether the attempt changed.
-CREATE FUNCTION ledger_close(
-    p_consumer uuid, p_owner uuid, p_payer uuid,
-    p_attempt_id uuid, p_state text, p_error_code text, p_error_detail text, p_provider_request_id text
+-- Ends an operation with what was received before its call broke off: 'done' with the partial answer, or 'cancelled'.
+-- The entry is written at the estimate of what was consumed; that part of the hold becomes spent. The attempt stays
+-- unknown with the rest of its hold until the truth is known. Returns whether the operation ended now.
+CREATE FUNCTION ledger_settle_partly(
+    p_consumer uuid, p_owner uuid, p_payer uuid, p_attempt_id uuid, p_entry_id uuid, p_state text, p_counts ledger_counts,
+    p_provider_request_id text, p_result jsonb, p_metadata jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
+    op ledger_operation;
+    att ledger_attempt;
+    v_spent bigint;
+    v_released bigint;
+BEGIN
+    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
+    op := ledger_lock_operation_of(p_attempt_id);
+    SELECT a.* INTO STRICT att FROM ledger_attempt a WHERE a.id = p_attempt_id;
+    IF op.state <> 'pending' OR att.state NOT IN ('open', 'unknown') THEN
+        RETURN false;
+    END IF;
+    v_spent := CASE WHEN op.billable THEN ledger_sum(p_counts) ELSE 0 END;
+    v_released := least(v_spent, att.held_tokens);
+    UPDATE ledger_attempt a
+       SET state = 'unknown', held_tokens = a.held_tokens - v_released, estimate_entry_id = p_entry_id,
+           fresh_input_tokens = p_counts.fresh_input_tokens, cached_input_tokens = p_counts.cached_input_tokens,
+           cache_write_tokens = p_counts.cache_write_tokens, plain_output_tokens = p_counts.plain_output_tokens,
+           reasoning_tokens = p_counts.reasoning_tokens, token_source = p_counts.token_source,
+           provider_request_id = p_provider_request_id
+     WHERE a.id = att.id
+    RETURNING * INTO att;
+    UPDATE ledger_operation o
+       SET state = p_state, result = p_result, lease_expires_at = NULL, finished_at = clock_timestamp()
+     WHERE o.id = op.id;
+    PERFORM ledger_count(ARRAY[ledger_enter(op, att, p_entry_id, p_counts, p_metadata)]);
+    PERFORM ledger_move(p_payer, att.day, v_released, v_spent);
+    RETURN true;
+END $$;
+
+-- Counts what the provider reports for an attempt, without an answer. It ends no operation.
+CREATE FUNCTION ledger_report(
+    p_consumer uuid, p_owner uuid, p_payer uuid, p_attempt_id uuid, p_adjustment_id uuid, p_counts ledger_counts,
+    p_provider_request_id text, p_raw_usage jsonb
+) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
+    RETURN ledger_count_late(ledger_lock_operation_of(p_attempt_id), p_attempt_id, p_adjustment_id, p_counts,
+                             p_provider_request_id, p_raw_usage);
+END $$;
+
+-- Closes an attempt without usage. 'void' only on proof that the provider did not count it: the hold goes out, and what
+-- was booked at an estimate is taken back. 'unknown' keeps the hold; p_counts is what was seen of it. Returns whether
+-- the attempt changed.
+CREATE FUNCTION ledger_close(
+    p_consumer uuid, p_owner uuid, p_payer uuid, p_attempt_id uuid, p_adjustment_id uuid, p_state text, p_error_code text,
+    p_error_detail text, p_provider_request_id text, p_counts ledger_counts
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v_detail text;
+    op ledger_operation;
     att ledger_attempt;
 BEGIN
     PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
-    PERFORM FROM ledger_operation o
-      WHERE o.id = (SELECT a.operation_id FROM ledger_attempt a WHERE a.id = p_attempt_id) FOR NO KEY UPDATE;
-    UPDATE ledger_attempt a
-       SET state = p_state, error_code = p_error_code, error_detail = p_error_detail,
-           provider_request_id = p_provider_request_id,
-           closed_at = CASE WHEN p_state = 'void' THEN clock_timestamp() END
-     WHERE a.id = p_attempt_id AND (a.state = 'open' OR (a.state = 'unknown' AND p_state = 'void'))
-    RETURNING * INTO att;
-    IF att.id IS NULL THEN
+    op := ledger_lock_operation_of(p_attempt_id);
+    -- A provider's message may quote the question, and a payer who did not ask it can read attempts.
+    v_detail := CASE WHEN op.payer_tenant_id = op.tenant_id THEN p_error_detail ELSE '' END;
+    SELECT a.* INTO STRICT att FROM ledger_attempt a WHERE a.id = p_attempt_id;
+    IF NOT (att.state = 'open' OR att.state = 'unknown' AND p_state = 'void') THEN
         RETURN false;
     END IF;
+    UPDATE ledger_attempt a
+       SET state = p_state, error_code = p_error_code, error_detail = v_detail,
+           provider_request_id = p_provider_request_id,
+           held_tokens = CASE WHEN p_state = 'void' THEN 0 ELSE a.held_tokens END,
+           fresh_input_tokens = p_counts.fresh_input_tokens, cached_input_tokens = p_counts.cached_input_tokens,
+           cache_write_tokens = p_counts.cache_write_tokens, plain_output_tokens = p_counts.plain_output_tokens,
+           reasoning_tokens = p_counts.reasoning_tokens,
+           token_source = CASE WHEN ledger_sum(p_counts) > 0 THEN p_counts.token_source ELSE '' END,
+           closed_at = CASE WHEN p_state = 'void' THEN clock_timestamp() END
+     WHERE a.id = att.id;
     IF p_state = 'void' THEN
-        PERFORM ledger_move(p_payer, att.day, att.hold_tokens, 0);
+        IF att.estimate_entry_id IS NOT NULL THEN
+            PERFORM ledger_correct_to(p_adjustment_id, att.estimate_entry_id, att.id,
+                                      ROW(0, 0, 0, 0, 0, 'api')::ledger_counts, 'The provider did not count the call.');
+        END IF;
+        PERFORM ledger_move(p_payer, att.day, att.held_tokens, 0);
     END IF;
     RETURN true;
 END $$;
 
--- Ends an operation without a result, under the epoch of its holder. What is still open becomes unknown: the operation's
--- end proves nothing about a call. Returns whether it ended now.
-CREATE FUNCTION ledger_fail(
-    p_consumer uuid, p_owner uuid, p_payer uuid, p_operation_id uuid, p_epoch integer, p_error_code text, p_error_detail text
+-- Ends an operation without a result: 'failed' under the epoch of its holder, 'cancelled' by anybody (p_epoch null).
+-- What is still open becomes unknown: the operation's end proves nothing about a call. Returns whether it ended now.
+CREATE FUNCTION ledger_end(
+    p_consumer uuid, p_owner uuid, p_payer uuid, p_operation_id uuid, p_state text, p_epoch integer, p_error_code text,
+    p_error_detail text
 ) RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE
-    v_failed uuid;
 BEGIN
     PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
     UPDATE ledger_operation o
-       SET state = 'failed', error_code = p_error_code, error_detail = p_error_detail, lease_expires_at = NULL,
+       SET state = p_state, error_code = p_error_code, error_detail = p_error_detail, lease_expires_at = NULL,
            finished_at = clock_timestamp()
-     WHERE o.id = p_operation_id AND o.state = 'pending' AND o.lease_epoch = p_epoch
-    RETURNING o.id INTO v_failed;
-    IF v_failed IS NULL THEN
+     WHERE o.id = p_operation_id AND o.state = 'pending' AND o.lease_epoch = coalesce(p_epoch, o.lease_epoch);
+    IF NOT FOUND THEN
         RETURN false;
     END IF;
     UPDATE ledger_attempt a SET state = 'unknown' WHERE a.operation_id = p_operation_id AND a.state = 'open';
     RETURN true;
 END $$;
 
--- Books usage that no call of the till made. outcome: created | duplicate (entry_id is the first one's) | conflict.
-CREATE FUNCTION ledger_record(
-    p_consumer uuid, p_owner uuid, p_payer uuid,
-    p_entry_id uuid, p_key text, p_payload_hash text, p_token_type text, p_operation text, p_billable boolean,
-    p_provider text, p_model text, p_model_family text,
-    p_fresh_input bigint, p_cached_input bigint, p_cache_write bigint, p_plain_output bigint, p_reasoning bigint,
-    p_token_source text, p_occurred_at timestamptz,
-    p_agent_id uuid, p_collection_id uuid, p_document_id uuid, p_conversation_id uuid, p_run_id uuid, p_context_id uuid,
-    p_metadata jsonb, OUT outcome text, OUT entry_id uuid
-) LANGUAGE plpgsql AS $$
+-- Gives up unknown attempts whose deadline lies further back than the grace period: the one place where time alone, the
+-- database's, releases a hold. An entry at an estimate stands as it is. Operations that somebody has locked are left for
+-- the next round. In the operator's scope. Returns what was given up.
+CREATE FUNCTION ledger_give_up(p_grace interval, p_limit integer)
+RETURNS TABLE (attempt_id uuid, tenant_id uuid, payer_tenant_id uuid, held_tokens bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
-    e ledger_entry;
-    v_zone text;
-    v_total CONSTANT bigint := p_fresh_input + p_cached_input + p_cache_write + p_plain_output + p_reasoning;
+    old record;
 BEGIN
-    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
-    SELECT t.time_zone INTO STRICT v_zone FROM tenants_tenant t WHERE t.id = p_payer;
-    INSERT INTO ledger_entry (
-        id, tenant_id, owner_tenant_id, payer_tenant_id, kind, idempotency_key, payload_hash, token_type, operation,
-        provider, model, model_family, fresh_input_tokens, cached_input_tokens, cache_write_tokens, plain_output_tokens,
-        reasoning_tokens, total_tokens, token_source, billable, day, agent_id, collection_id, document_id,
-        conversation_id, run_id, context_id, provider_request_id, attempts, occurred_at, metadata)
-    VALUES (
-        p_entry_id, p_consumer, p_owner, p_payer, 'usage', p_key, p_payload_hash, p_token_type, p_operation,
-        p_provider, p_model, p_model_family, p_fresh_input, p_cached_input, p_cache_write, p_plain_output, p_reasoning, v_total,
-        p_token_source, p_billable, (p_occurred_at AT TIME ZONE v_zone)::date, p_agent_id, p_collection_id,
-        p_document_id, p_conversation_id, p_run_id, p_context_id, '', 0, p_occurred_at, p_metadata)
-    ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
-    RETURNING * INTO e;
-    IF e.id IS NULL THEN
-        SELECT * INTO STRICT e FROM ledger_entry x WHERE x.tenant_id = p_consumer AND x.idempotency_key = p_key;
-        entry_id := e.id;
-        outcome := CASE WHEN e.payload_hash = p_payload_hash THEN 'duplicate' ELSE 'conflict' END;
-        RETURN;
-    END IF;
-    PERFORM ledger_count(e);
-    PERFORM ledger_move(p_payer, e.day, 0, CASE WHEN p_billable THEN v_total ELSE 0 END);
-    entry_id := e.id;
-    outcome := 'created';
+    FOR old IN
+        SELECT a.id, a.tenant_id, a.payer_tenant_id, a.day, a.held_tokens, a.operation_id, a.provider, a.model,
+               a.provider_request_id
+          FROM ledger_attempt a JOIN ledger_operation o ON o.id = a.operation_id
+         WHERE a.state = 'unknown' AND a.deadline < clock_timestamp() - p_grace
+         ORDER BY a.payer_tenant_id, a.day, a.id LIMIT p_limit FOR NO KEY UPDATE OF o SKIP LOCKED
+    LOOP
+        BEGIN
+            UPDATE ledger_attempt a SET state = 'lost', held_tokens = 0, closed_at = clock_timestamp()
+             WHERE a.id = old.id AND a.state = 'unknown';
+            CONTINUE WHEN NOT FOUND;
+            PERFORM ledger_move(old.payer_tenant_id, old.day, old.held_tokens, 0);
+        EXCEPTION WHEN check_violation THEN
+            -- A budget that somebody has damaged keeps nobody else waiting; reconciliation compares it with its attempts.
+            CONTINUE;
+        END;
+        PERFORM ledger_note(old.payer_tenant_id, 'lost_attempt', 'attempt ' || old.id, old.held_tokens, jsonb_build_object(
+            'operation_id', old.operation_id, 'provider', old.provider, 'model', old.model,
+            'provider_request_id', old.provider_request_id));
+        attempt_id := old.id;
+        tenant_id := old.tenant_id;
+        payer_tenant_id := old.payer_tenant_id;
+        held_tokens := old.held_tokens;
+        RETURN NEXT;
+    END LOOP;
 END $$;

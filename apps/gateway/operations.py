@@ -1,0 +1,26 @@
+"""Before operations are begun and after they are given up: what the rooms above may ask of the ledger."""
+
+from uuid import UUID
+
+from apps.core.context import ExecutionContext
+from apps.core.errors import NoobleError
+from apps.ledger import budgets, till
+from apps.ledger.types import Charge
+
+
+def require_budget(ctx: ExecutionContext, tokens: int) -> None:
+    """Refuse work whose estimate is more than is available now; raises BudgetExceededError. Holds are what binds."""
+    budgets.require(ctx, tokens)
+
+
+def abandon(
+    ctx: ExecutionContext, error: NoobleError, *, run_id: UUID | None = None, charge: Charge | None = None
+) -> int:
+    """End what is pending of a run, or of one charge, that is given up, for the reason that ended it; returns how many.
+
+    In the caller's transaction, after its own row: nobody drives these operations again. A call that is still on its
+    way is counted when its answer comes, and billed to nobody.
+    """
+    key = charge.idempotency_key(ctx.tenant_id, ctx.created_at) if charge else None
+    pending = till.pending(ctx, run_id=run_id, idempotency_key=key)
+    return sum(till.fail(ctx, row, epoch=None, code=error.code, detail=error.detail) for row in pending)

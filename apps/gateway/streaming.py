@@ -1,0 +1,171 @@
+"""Answers while they are being written: :func:`stream` buys one as ``services.complete`` does, and passes it on.
+
+What a reader was shown and what is paid for are two things. A stream that breaks off proves nothing about the bill, so
+its attempt stays unknown with its hold, and what it had brought is noted as an estimate. What was shown of it is void
+when another attempt begins; :class:`Reset` says so.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+from uuid import UUID
+
+from apps.core.context import ExecutionContext
+from apps.gateway.errors import CallCancelledError
+from apps.gateway.offers import Received
+from apps.gateway.purchase import purchase
+from apps.gateway.services import Completion, chat_offer, completion, estimate
+from apps.gateway.upstream import Upstream
+from apps.ledger.types import Charge, TokenCounts
+from apps.providers import registry
+from apps.providers.base import ChatChunk, ChatProvider, ChatRequest, ChatResult
+from apps.providers.errors import ProviderError
+
+#: What becomes of an answer that broke off and that the provider cannot be asked for: it is asked for again, or what
+#: was received is answer enough.
+WhenBroken = Literal["retry", "keep"]
+#: The finish reason of an answer that is not whole.
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """The next piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reset:
+    """What was shown so far is void, the answer begins anew. ``reason`` is the code of the error that broke it off."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The answer is whole (or, with the finish reason ``interrupted``, as much as there will be) and paid."""
+
+    completion: Completion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancelled:
+    """The operation was ended on request. ``counts``: the estimate that was booked; None: nothing was."""
+
+    text: str
+    counts: TokenCounts | None
+
+
+Event = Delta | Reset | Done | Cancelled
+
+
+def stream(
+    ctx: ExecutionContext,
+    charge: Charge,
+    request: ChatRequest,
+    *,
+    provider: str,
+    partial: WhenBroken = "retry",
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Generator[Event, None, None]:
+    """The model's answer piece by piece, bought once; the last event is :class:`Done` or :class:`Cancelled`.
+
+    The deltas since the last reset are the answer's text. An operation that is done already gives its whole text in
+    one delta. Raises what ``services.complete`` raises, after any event; what was shown by then is void.
+
+    ``cancelled`` is asked before every call, after every piece and four times a second while the provider is silent,
+    so it must be quick and must not raise. In the pause before a call is made again it is asked when the pause is over.
+    When it says yes, the operation ends as cancelled, with an entry at the estimate of what its latest call consumed.
+
+    Closing the generator early is cancelling, too; that a client has gone is no reason for it. Run it to its end, or
+    close it (``contextlib.closing``), in the thread that began it and outside transactions: until then it keeps the
+    operation's lease.
+    """
+    adapter = registry.chat(provider)
+    answer = _Answer(adapter=adapter, request=request, provider=provider, cancelled=cancelled)
+    offer = chat_offer(ctx, request, adapter, provider=provider, send=answer.send)
+    offer = replace(offer, received=answer.received, keep_received=partial == "keep", cancelled=cancelled)
+    try:
+        bought = yield from purchase(ctx, charge, offer)
+    except CallCancelledError as error:
+        yield Cancelled(text=answer.text, counts=error.booked)
+        return
+    yield from answer.rest_of(bought.result["text"])
+    yield Done(completion=completion(bought))
+
+
+@dataclass(kw_only=True)
+class _Answer:
+    """One answer as it comes, over all its attempts."""
+
+    adapter: ChatProvider
+    request: ChatRequest
+    provider: str
+    cancelled: Callable[[], bool]
+    #: What came of the latest attempt, which is also what the caller has been shown and was not told is void.
+    text: str = ""
+    attempt_id: UUID | None = None
+    #: Whether the latest attempt's call is out and has not failed.
+    running: bool = False
+    #: The latest chunk: the provider's names for the call and the model.
+    latest: ChatChunk = field(default_factory=ChatChunk)
+    #: The code of the error that broke off the attempt before.
+    broken_by: str = ""
+
+    def send(self, attempt_id: UUID, timeout: float) -> Generator[Event, None, ChatResult]:
+        """One call: its pieces, then its result."""
+        chunks = self.adapter.stream(self.request, request_id=str(attempt_id), timeout=timeout)
+        with Upstream(chunks) as upstream:
+            # From here on the call can cost something, and a caller who closes us at the reset cancels this attempt.
+            void, self.text = self.text, ""
+            self.attempt_id, self.latest, self.running = attempt_id, ChatChunk(), True
+            if void:
+                yield Reset(reason=self.broken_by)
+            try:
+                yield from self._deltas(upstream.chunks(timeout=timeout, cancelled=self.cancelled))
+            except ProviderError as error:
+                self.running, self.broken_by = False, error.code
+                raise
+        return _result(self.text, self.latest)
+
+    def _deltas(self, chunks: Iterator[ChatChunk]) -> Iterator[Delta]:
+        for chunk in chunks:
+            self.latest = chunk
+            self.text += chunk.delta
+            if chunk.delta:
+                yield Delta(text=chunk.delta)
+
+    def received(self) -> Received | None:
+        """What the latest attempt has consumed: its prompt at least, unless it failed before it brought anything."""
+        if self.attempt_id is None or not (self.running or self.text):
+            return None
+        model = self.latest.model or self.request.model
+        return Received(
+            attempt_id=self.attempt_id,
+            counts=estimate(self.request, self.text, self.provider),
+            result={"text": self.text, "finish_reason": INTERRUPTED, "model": model, "partial": True},
+            provider_request_id=self.latest.provider_request_id,
+        )
+
+    def rest_of(self, text: str) -> Iterator[Event]:
+        """What is still to be shown of an answer that came another way: looked up, or bought before.
+
+        Such a text may differ from what the broken stream had shown of it.
+        """
+        if not text.startswith(self.text):
+            yield Reset(reason=self.broken_by)
+            self.text = ""
+        if rest := text[len(self.text) :]:
+            yield Delta(text=rest)
+
+
+def _result(text: str, closing: ChatChunk) -> ChatResult:
+    return ChatResult(
+        text=text,
+        finish_reason=closing.finish_reason or "",
+        usage=closing.usage,
+        raw_usage=closing.raw_usage,
+        provider_request_id=closing.provider_request_id,
+        model=closing.model,
+    )

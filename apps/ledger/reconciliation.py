@@ -1,0 +1,132 @@
+"""The night's question: do the books agree? What does not is written down, and repaired where that is safe.
+
+Safe means that the truth is in the books already: entries say what statistics and budgets must be, a settled attempt
+says what its missing entry must be, and a call whose worker is gone can be called unknown. An entry is never changed.
+The sums are moved by the difference that was found, under a lock that lets one reconciliation repair at a time; because
+it is a difference, what others settle meanwhile is not disturbed.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models.functions import Now
+
+from apps.core import clock, db
+from apps.core.db import operator_scope
+from apps.core.ids import NO_ID
+from apps.ledger import functions, repairs
+from apps.ledger.checks import CHECKS, Check
+from apps.ledger.models import Discrepancy, ReconciliationRun
+from apps.ledger.types import DiscrepancyKind, DiscrepancyState
+
+logger = logging.getLogger(__name__)
+
+#: What a run of every hour compares: the days in which anything usually moves.
+RECENT_DAYS = 3
+#: So many differences of one kind are written down at once; the next run finds the rest.
+MAX_DIFFERENCES = 1000
+#: Two runs at once would both add the same difference. Any number that nobody else uses.
+LOCK = 0x6E6F6F62
+
+
+_UNKNOWN_ONLY = """
+    SELECT f.* FROM ({find}) f WHERE NOT EXISTS (
+        SELECT FROM ledger_discrepancy d
+         WHERE d.tenant_id = f.tenant_id AND d.kind = %(kind)s AND d.subject = f.subject AND d.state <> 'repaired'
+           AND d.amount_tokens = f.amount AND d.evidence = f.evidence)
+"""
+
+
+def recent() -> date:
+    """The first day that an hourly run compares: the days before, in whole months so that months can be compared."""
+    return (clock.now().date() - timedelta(days=RECENT_DAYS)).replace(day=1)
+
+
+def reconcile(*, started_by: str, since: date | None = None, repair: bool = True) -> ReconciliationRun:
+    """Compare the books from ``since`` on, None: from the beginning; write down and repair what does not agree.
+
+    One transaction for each kind, so that nothing is locked for longer than it takes to look. The run that is returned
+    says what was found and repaired; a failed one keeps what it had found and its error.
+    """
+    since = (since or date(1970, 1, 1)).replace(day=1)
+    with operator_scope("reconciliation"):
+        run = ReconciliationRun.objects.create(started_by=started_by, read={"since": since.isoformat()})
+    found: Counter[str] = Counter()
+    repaired: Counter[str] = Counter()
+    try:
+        for check in CHECKS:
+            differences = _compared(check, since, repair=repair)
+            found[check.kind.value] = differences
+            repaired[check.kind.value] = differences if repair and check.kind in repairs.SAFE else 0
+    except Exception as error:
+        _finish(run, found, repaired, error=type(error).__name__)
+        raise
+    _finish(run, found, repaired)
+    return run
+
+
+def resolve(discrepancy: Discrepancy, *, reason: str, actor: str) -> None:
+    """Note that an operator has looked into a discrepancy; it comes back if what is found changes."""
+    with operator_scope("discrepancy resolved"):
+        Discrepancy.objects.filter(pk=discrepancy.pk, state=DiscrepancyState.OPEN).update(
+            state=DiscrepancyState.RESOLVED, resolved_at=Now(), resolution=f"{actor}: {reason}"[:500]
+        )
+
+
+def _finish(run: ReconciliationRun, found: Counter[str], repaired: Counter[str], *, error: str = "") -> None:
+    run.found = {kind: count for kind, count in found.items() if count}
+    run.repaired = {kind: count for kind, count in repaired.items() if count}
+    run.error = error
+    with operator_scope("reconciliation"):
+        run.read |= _sizes()
+        ReconciliationRun.objects.filter(pk=run.pk).update(
+            found=run.found, repaired=run.repaired, read=run.read, error=error, finished_at=Now()
+        )
+    if run.found.keys() - {DiscrepancyKind.UNPRICED_MODEL}:
+        logger.error("the books differ", extra={"run": str(run.pk), "found": run.found, "repaired": run.repaired})
+
+
+def _compared(check: Check, since: date, *, repair: bool) -> int:
+    """Look, write down, repair; returns how many differences are new."""
+    parameters = {
+        "since": since,
+        "grace": timedelta(seconds=settings.UNKNOWN_GRACE_SECONDS),
+        "limit": MAX_DIFFERENCES,
+        "nobody": NO_ID,
+    }
+    # What cannot be repaired stays where it is, and must not take the place of what is new.
+    find = check.find if repair and check.kind in repairs.SAFE else _UNKNOWN_ONLY.format(find=check.find)
+    with operator_scope("reconciliation"):
+        db.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        differences = db.fetch_all(f"{find} LIMIT %(limit)s", {**parameters, "kind": check.kind.value})
+        return sum(_noted(check, difference, repair=repair) for difference in differences)
+
+
+def _noted(check: Check, difference: Mapping[str, Any], *, repair: bool) -> bool:
+    evidence = json.loads(difference["evidence"])
+    noted = functions.call(
+        "ledger_note",
+        difference["tenant_id"],
+        check.kind.value,
+        difference["subject"],
+        difference["amount"],
+        functions.to_json(evidence),
+    )
+    if repair and repairs.is_safe(check.kind, evidence):
+        resolution = repairs.SAFE[check.kind](evidence)
+        repairs.close(difference["tenant_id"], check.kind, difference["subject"], resolution)
+    return bool(noted["ledger_note"])
+
+
+def _sizes() -> dict[str, int]:
+    """How many rows each table had, as the database's statistics know it: counting them would take longer than this."""
+    tables = ("ledger_entry", "ledger_usagedaily", "ledger_usagemonthly", "ledger_budget", "ledger_attempt")
+    rows = db.fetch_all(
+        "SELECT relname, greatest(reltuples, 0)::bigint AS rows FROM pg_class WHERE relname = ANY(%s)", [list(tables)]
+    )
+    return {row["relname"]: row["rows"] for row in rows}

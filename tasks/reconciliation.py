@@ -1,0 +1,26 @@
+"""The comparison of the books. No tenant asked for it, so it carries no context."""
+
+from typing import Any
+
+from celery import shared_task
+
+from apps.core import maintenance
+from apps.ledger import reconciliation
+
+HOUR = 3600
+
+
+@shared_task(name="reconciliation.recent", ignore_result=True)
+def recent() -> Any:
+    """Compare this month's books, every hour, once however many beats there are."""
+    if not maintenance.claim_slot("reconciliation.recent", seconds=HOUR):
+        return {}
+    return reconciliation.reconcile(started_by="beat", since=reconciliation.recent()).found
+
+
+@shared_task(name="reconciliation.everything", ignore_result=True)
+def everything() -> Any:
+    """Compare all books from the first day on, once a day."""
+    if not maintenance.claim_slot("reconciliation.everything", seconds=24 * HOUR):
+        return {}
+    return reconciliation.reconcile(started_by="beat").found

@@ -1,0 +1,75 @@
+"""What ingestion asks of the budget, and what it leaves behind when it gives up."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from apps.collections import ingestion
+from apps.collections.models import Document, EmbeddingBatch
+from apps.core import dispatch
+from apps.core.db import operator_scope, unit_of_work
+from apps.core.work import MAX_DELIVERIES
+from apps.ledger.models import Operation
+from apps.tenants.models import Tenant
+from tests.fakes.process import FakeProvider
+from tests.faults.scene import Scene
+from tests.personas import MakeTenant, Persona
+
+
+@pytest.fixture(autouse=True)
+def lost_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No message reaches the session's worker: what is done here is done step by step."""
+    monkeypatch.setattr(dispatch, "_publish", lambda *_: None)
+
+
+TEXT = "\n\n".join(f"The {number}th paragraph stands for itself. " + "It goes on and on. " * 20 for number in range(7))
+
+
+def chunk(scene: Scene) -> Document:
+    """A document of a fresh collection, read and cut here."""
+    document = scene.upload(scene.collection(), TEXT)
+    ingestion.chunk_document(scene.persona.ctx, document, task_id=str(uuid4()))
+    return scene.document(document)
+
+
+def first_batch(persona: Persona, document: UUID) -> UUID:
+    with unit_of_work(persona.ctx):
+        return UUID(str(EmbeddingBatch.objects.get(document=document, ordinal=0).pk))
+
+
+def test_a_document_that_the_budget_does_not_cover_is_not_begun(
+    make_tenant: MakeTenant, fake_provider: FakeProvider
+) -> None:
+    scene = Scene(persona=make_tenant(limit=50), fake=fake_provider, provider="fake")
+    document = chunk(scene)
+    assert (document.status, document.error_code) == ("failed", "budget_exceeded")
+    assert "50 a month" in document.error_detail
+    with unit_of_work(scene.persona.ctx):
+        assert not EmbeddingBatch.objects.exists()
+    assert fake_provider.arrivals() == []
+
+
+def test_a_soft_limit_lets_a_document_in(make_tenant: MakeTenant, fake_provider: FakeProvider) -> None:
+    persona = make_tenant(limit=50)
+    with operator_scope("test"):
+        Tenant.objects.filter(pk=persona.tenant.pk).update(hard_limit=False)
+    assert chunk(Scene(persona=persona, fake=fake_provider, provider="fake")).status == "embedding"
+
+
+def test_the_operation_of_a_batch_that_is_given_up_ends_with_its_reason(
+    owner: Persona, fake_provider: FakeProvider
+) -> None:
+    scene = Scene(persona=owner, fake=fake_provider, provider="fake")
+    document = chunk(scene)
+    batch = first_batch(owner, document.pk)
+    with unit_of_work(owner.ctx):
+        EmbeddingBatch.objects.filter(pk=batch).update(deliveries=MAX_DELIVERIES - 1)
+    fake_provider.fail("500", retry_after="60")
+    ingestion.embed_batch(owner.ctx, batch, task_id=str(uuid4()))
+    assert scene.document(document.pk).status == "failed"
+    with unit_of_work(owner.ctx):
+        operation = Operation.objects.get(operation="batch")
+    assert (operation.state, operation.error_code) == ("failed", "provider_unavailable")
+    # Nothing proves that the provider did not count them.
+    assert {attempt.state for attempt in scene.attempts()} == {"unknown"}
+    scene.check_books()
