@@ -46,6 +46,18 @@ class Book:
             self._running[request_id] += 1
             return True
 
+    def strike(self, request_id: str, *, kind: str, label: str) -> None:
+        """Note the fault that a request meets."""
+        with self._lock:
+            arrival = next(arrival for arrival in reversed(self.arrivals) if arrival["request_id"] == request_id)
+            arrival |= {"fault": kind, "label": label}
+
+    def running(self) -> list[dict[str, Any]]:
+        """The requests that are at work now, without their bodies."""
+        with self._lock:
+            at_work = [arrival for arrival in self.arrivals if self._running[arrival["request_id"]] > 0]
+            return [{name: arrival[name] for name in arrival.keys() - {"body"}} for arrival in at_work]
+
     def await_arrival(self, request_id: str) -> None:
         """Return when that request has come."""
         with self._arrived:

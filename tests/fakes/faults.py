@@ -1,12 +1,12 @@
 """How the fake provider is told to fail: faults are matched to requests, in order, a number of times each.
 
 ``{"kind": "429", "match": {"path": "chat", "request_id": "…", "contains": "…"}, "times": 1, …}``; ``times`` null means
-always, an empty ``match`` every request. Further members by kind:
+always, an empty ``match`` every request; ``label`` is noted on the arrivals that it strikes. Further members by kind:
 
 =================  ====================================================================================================
 ``400`` … ``503``  that status; ``retry_after`` (text of the header), ``retry_after_ms``, ``message``, and ``counted``
                    true when the work is counted all the same
-``close``          accept the request, then close the connection; nothing is counted
+``close``          accept the request, wait ``seconds`` (0), then close the connection; nothing is counted
 ``drop``           count it, keep the answer for a lookup, then close the connection without a word
 ``stall``          count it, wait ``seconds``, then answer: the caller's time-out strikes first
 ``slow``           wait ``seconds``, then count and answer

@@ -38,6 +38,11 @@ class FakeProvider:
         arrivals: list[dict[str, Any]] = self._call("/control/arrivals")
         return arrivals
 
+    def running(self) -> list[dict[str, Any]]:
+        """The requests that it is at work on, without their bodies."""
+        running: list[dict[str, Any]] = self._call("/control/running")
+        return running
+
     def release(self) -> None:
         """Let go what is held, and hold no more until a reset."""
         self._call("/control/release", {})

@@ -6,7 +6,8 @@
 - ``GET /requests/{request_id}``: what became of a request (see :meth:`tests.fakes.book.Book.lookup`),
 - ``POST /control`` ``{"faults": […]}`` (see :mod:`tests.fakes.faults`), ``POST /control/reset``,
   ``POST /control/release`` (of what is held), ``GET /control/tally``, ``GET /control/arrivals``,
-  ``GET /control/arrivals/{request_id}``, which waits until that request has come.
+  ``GET /control/arrivals/{request_id}``, which waits until that request has come, and ``GET /control/running``. An
+  arrival that met a fault has its ``kind`` as ``fault``, and its ``label``.
 
 Chat is counted with o200k, embeddings with cl100k. The request id is the header ``X-Client-Request-Id``.
 """
@@ -68,6 +69,8 @@ class Handler(WireHandler):
             self.send_json(200, book.tally())
         elif self.path == "/control/arrivals":
             self.send_json(200, book.arrivals)
+        elif self.path == "/control/running":
+            self.send_json(200, book.running())
         elif self.path.startswith("/control/arrivals/"):
             book.await_arrival(self.path.removeprefix("/control/arrivals/"))
             self.send_json(200, {})
@@ -101,6 +104,8 @@ class Handler(WireHandler):
             self.send_failure(409, "this request was declared never seen")
             return
         fault = self.server.script.take(path=self.path, request_id=request_id, body=body.decode())
+        if fault:
+            self.server.book.strike(request_id, kind=fault["kind"], label=fault.get("label", ""))
         try:
             self._perform(kind, request_id, request, fault)
         finally:
@@ -109,12 +114,12 @@ class Handler(WireHandler):
     def _perform(self, kind: str, request_id: str, request: dict[str, Any], fault: Fault) -> None:
         """Wait, count, answer: each as the fault says."""
         failing = fault.get("kind", "")
+        if failing in {"slow", "close"}:
+            time.sleep(fault.get("seconds", 0))
         if failing == "close":
             self.hang_up()
             return
-        if failing == "slow":
-            time.sleep(fault["seconds"])
-        elif failing == "hold":
+        if failing == "hold":
             self.server.released.wait()
         elif failing in STATUSES and not fault.get("counted"):
             self._refuse(fault)
