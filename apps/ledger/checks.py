@@ -47,7 +47,7 @@ def _differences(period: str, truth: str, table: str) -> str:
         SELECT payer_tenant_id AS tenant_id,
                {period} || ' ' || md5(concat_ws('|', {_columns("", KEYS)})) AS subject,
                total_tokens::bigint AS amount, to_jsonb(difference) AS evidence
-          FROM difference ORDER BY payer_tenant_id, subject
+          FROM difference ORDER BY payer_tenant_id, {period}, {_columns("", KEYS[1:])}
     """  # noqa: S608 - every name is ours
 
 

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -60,9 +61,9 @@ def reconcile(*, started_by: str, since: date | None = None, repair: bool = True
     repaired: Counter[str] = Counter()
     try:
         for check in CHECKS:
-            differences = _compared(check, since, repair=repair)
-            found[check.kind.value] = differences
-            repaired[check.kind.value] = differences if repair and check.kind in repairs.SAFE else 0
+            for is_new, is_repaired in _compared(check, since, repair=repair):
+                found[check.kind.value] += is_new
+                repaired[check.kind.value] += is_repaired
     except Exception as error:
         _finish(run, found, repaired, error=type(error).__name__)
         raise
@@ -91,8 +92,8 @@ def _finish(run: ReconciliationRun, found: Counter[str], repaired: Counter[str],
         logger.error("the books differ", extra={"run": str(run.pk), "found": run.found, "repaired": run.repaired})
 
 
-def _compared(check: Check, since: date, *, repair: bool) -> int:
-    """Look, write down, repair; returns how many differences are new."""
+def _compared(check: Check, since: date, *, repair: bool) -> list[tuple[bool, bool]]:
+    """Look, write down, repair; says of each difference whether it is new, and whether it was repaired."""
     parameters = {
         "since": since,
         "grace": timedelta(seconds=settings.UNKNOWN_GRACE_SECONDS),
@@ -104,23 +105,24 @@ def _compared(check: Check, since: date, *, repair: bool) -> int:
     with operator_scope("reconciliation"):
         db.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         differences = db.fetch_all(f"{find} LIMIT %(limit)s", {**parameters, "kind": check.kind.value})
-        return sum(_noted(check, difference, repair=repair) for difference in differences)
+        return [_noted(check, difference, repair=repair) for difference in differences]
 
 
-def _noted(check: Check, difference: Mapping[str, Any], *, repair: bool) -> bool:
-    evidence = json.loads(difference["evidence"])
+def _noted(check: Check, difference: Mapping[str, Any], *, repair: bool) -> tuple[bool, bool]:
+    # Money among it: never a float.
+    evidence = json.loads(difference["evidence"], parse_float=Decimal)
     noted = functions.call(
         "ledger_note",
         difference["tenant_id"],
         check.kind.value,
         difference["subject"],
         difference["amount"],
-        functions.to_json(evidence),
+        difference["evidence"],
     )
-    if repair and repairs.is_safe(check.kind, evidence):
-        resolution = repairs.SAFE[check.kind](evidence)
+    resolution = repairs.SAFE[check.kind](evidence) if repair and repairs.is_safe(check.kind, evidence) else ""
+    if resolution:
         repairs.close(difference["tenant_id"], check.kind, difference["subject"], resolution)
-    return bool(noted["ledger_note"])
+    return bool(noted["ledger_note"]), bool(resolution)
 
 
 def _sizes() -> dict[str, int]:

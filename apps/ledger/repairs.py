@@ -37,12 +37,13 @@ def _statistics(table: str, period: str) -> Callable[[Evidence], str]:
     given = f"jsonb_populate_record(NULL::{table}, %s::jsonb) d"
     update = f"UPDATE {table} u SET {values} FROM {given} WHERE {same} RETURNING u.id"  # noqa: S608 - ours
     columns = ", ".join((*key, *SUMS))
-    insert = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {given}"  # noqa: S608 - ours
+    insert = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {given} ON CONFLICT DO NOTHING RETURNING id"  # noqa: S608 - ours
 
     def repair(evidence: Evidence) -> str:
-        difference = functions.to_json(evidence)
-        if db.fetch_one(update, [difference]) is None:
-            db.execute(insert, [difference])
+        difference = [functions.to_json(evidence)]
+        # Somebody may write the missing row between the two: then it is there.
+        if not (db.fetch_one(update, difference) or db.fetch_one(insert, difference)):
+            db.fetch_one(update, difference)
         return "The difference was added to the sums."
 
     return repair
@@ -84,10 +85,11 @@ def _unknown(evidence: Evidence) -> str:
     return "The attempt is unknown; its hold stays until the truth is known."
 
 
-def _lost(_: Evidence) -> str:
-    """Give up what is past its grace period."""
+def _lost(evidence: Evidence) -> str:
+    """Give up what is past its grace period, as far as nobody is at it."""
     sweeping.give_up()
-    return "The attempt is lost; its hold was released."
+    lost = Attempt.objects.filter(pk=evidence["attempt_id"], state=AttemptState.LOST).exists()
+    return "The attempt is lost; its hold was released." if lost else ""
 
 
 SAFE: Mapping[DiscrepancyKind, Callable[[Evidence], str]] = {

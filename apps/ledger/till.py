@@ -98,7 +98,12 @@ def settle(
         functions.to_json(result),
         functions.to_json(metadata or {}),
     )
-    return Settlement.of(row)
+    settlement = Settlement.of(row)
+    if settlement.overage_tokens:
+        logger.error(
+            "a call cost more than its hold", extra={"attempt": str(attempt_id), "by": settlement.overage_tokens}
+        )
+    return settlement
 
 
 def settle_partly(

@@ -15,7 +15,7 @@ from apps.ledger.types import Admitted, Call, Charge, OperationKind, OperationSt
 from apps.providers import registry
 from apps.providers.base import ChatMessage, ChatRequest, ChatResult
 from tests.fakes.process import FakeProvider
-from tests.ledger.test_till import check_books
+from tests.ledger.test_till import check_books, expire_lease
 from tests.personas import Persona
 
 REQUEST = ChatRequest(model="fake-chat", messages=(ChatMessage(role="user", content="Who goes there?"),), max_tokens=50)
@@ -145,12 +145,37 @@ def test_a_budget_that_was_damaged_keeps_no_other_tenants_hold(owner: Persona, s
         Attempt.objects.filter(pk__in=[mine.attempt_id, theirs.attempt_id]).update(deadline=Now() - timedelta(hours=25))
         Budget.objects.filter(tenant_id=owner.tenant.pk).update(held_tokens=0, day_held_tokens=0)
     sweeping.give_up()
-    assert (attempt(owner, mine).state, attempt(stranger, theirs).state) == ("unknown", "lost")
-    # When the budget is right again, it is this one's turn.
+    assert (attempt(owner, mine).state, attempt(stranger, theirs).state) == ("lost", "lost")
+    assert check_books(owner.ctx).held_tokens == check_books(stranger.ctx).held_tokens == 0
+
+
+def test_a_budget_that_was_damaged_keeps_no_paid_call_from_being_booked(owner: Persona) -> None:
+    first, second = held(owner), held(owner)
+    with operator_scope("test"):
+        Budget.objects.filter(tenant_id=owner.tenant.pk).delete()
     reconcile(started_by="test")
-    sweeping.give_up()
-    assert attempt(owner, mine).state == "lost"
-    assert check_books(owner.ctx).held_tokens == 0
+    assert check_books(owner.ctx).held_tokens == 2000
+    for admitted in (first, second):
+        till.settle(owner.ctx, admitted.attempt_id, ESTIMATE, result={"text": "It is here."})
+    reconcile(started_by="test")
+    books = check_books(owner.ctx)
+    assert (books.spent_tokens, books.held_tokens) == (12, 0)
+
+
+def test_a_late_answer_ends_the_operation_under_the_hands_of_whoever_took_it_over(owner: Persona) -> None:
+    ctx = owner.ctx
+    charge = Charge(operation=OperationKind.CHAT, token_type=TokenType.LLM, payload={"question": str(uuid4())})
+    calls = [Call(provider="fake", model="fake-chat", hold_tokens=1000, deadline_seconds=30) for _ in range(2)]
+    slept = till.hold(ctx, charge, calls[0])
+    assert isinstance(slept, Admitted)
+    expire_lease(ctx, slept)
+    assert isinstance(till.hold(ctx, charge, calls[1]), Admitted)
+    assert not till.settle(ctx, slept.attempt_id, ESTIMATE, result={"text": "late"}).late
+    with unit_of_work(ctx):
+        assert Attempt.objects.get(pk=calls[1].attempt_id).state == "unknown"
+    assert till.settle(ctx, calls[1].attempt_id, ESTIMATE, result={"text": "later"}).late
+    books = check_books(ctx)
+    assert (books.entries, books.spent_tokens, books.held_tokens) == (1, 6, 0)
 
 
 def test_a_late_answer_after_the_hold_was_given_up_changes_nothing(owner: Persona) -> None:

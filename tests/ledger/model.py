@@ -70,6 +70,7 @@ class Attempt:
     hold: int
     day: date
     deadline: datetime
+    epoch: int
     state: str = "open"
     counts: TokenCounts = ZERO
     overage: int = 0
@@ -159,7 +160,8 @@ class Model:
         else:
             self.take_over(operation, mine=mine)
         day = self.today(operation.payer)
-        attempt = Attempt(id=attempt_id, operation=operation, hold=hold, day=day, deadline=deadline)
+        epoch = operation.epoch
+        attempt = Attempt(id=attempt_id, operation=operation, hold=hold, day=day, deadline=deadline, epoch=epoch)
         operation.attempts.append(attempt)
         self._touch(operation.payer, day, hold)
         return attempt
@@ -178,6 +180,7 @@ class Model:
             self.report(attempt, counts)
             return False
         self._close(attempt, "settled", counts)
+        self._doubt_others(attempt)
         self._finish(operation, "done", result)
         self.enter(
             Entry(
@@ -198,11 +201,18 @@ class Model:
             key=operation.key, payer=operation.payer, day=attempt.day, billable=operation.charge.billable, counts=counts
         )
         attempt.state, attempt.counts, attempt.estimate = "unknown", counts, entry
+        self._doubt_others(attempt)
         if entry.billable:
             attempt.held -= min(attempt.held, counts.total_tokens)
         self._finish(operation, state, result)
         self.enter(entry)
         return True
+
+    def _doubt_others(self, attempt: Attempt) -> None:
+        """An answer that comes after a takeover ends the operation under the hands of whoever took it over."""
+        if attempt.epoch != attempt.operation.epoch:
+            for other in attempt.operation.in_state("open"):
+                other.state = "unknown"
 
     def report(self, attempt: Attempt, counts: TokenCounts) -> str:
         """The truth about an attempt that ends no operation. The caller has asked whether it may be told."""

@@ -566,7 +566,7 @@ def test_after_any_steps_the_books_are_what_they_must_be(clock_schema: str) -> N
 @pytest.mark.parametrize(
     ("function", "right", "wrong"),
     [
-        ("ledger_move", "held_tokens = b.held_tokens - p_released", "held_tokens = b.held_tokens"),
+        ("ledger_move", "greatest(b.held_tokens - p_released, 0)", "b.held_tokens"),
         ("ledger_move", "b.spent_tokens + p_spent", "b.spent_tokens + 2 * p_spent"),
         ("ledger_take", "NOT terms.hard OR", "true OR"),
     ],

@@ -37,7 +37,7 @@ DROP TRIGGER append_only_truncate ON ledger_entry;
 DROP TRIGGER append_only ON ledger_entry;
 DROP FUNCTION ledger_refuse_step(), ledger_refuse_change();
 DROP FUNCTION ledger_give_up, ledger_end, ledger_close, ledger_report, ledger_settle_partly, ledger_settle,
-    ledger_count_late, ledger_lock_operation_of, ledger_enter_again, ledger_enter, ledger_hold;
+    ledger_count_late, ledger_doubt_others, ledger_lock_operation_of, ledger_enter_again, ledger_enter, ledger_hold;
 DROP TYPE ledger_settlement, ledger_held;
 DROP FUNCTION ledger_record, ledger_correct_to, ledger_adjust, ledger_lock_entry, ledger_note, ledger_count,
     ledger_move, ledger_take, ledger_cost, ledger_price_of, ledger_terms_of, ledger_sum, ledger_open_scope;

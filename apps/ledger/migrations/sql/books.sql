@@ -105,7 +105,8 @@ BEGIN
         EXIT WHEN NOT FOUND AND round = 2;
     END LOOP;
     SELECT * INTO budget FROM ledger_budget b WHERE b.tenant_id = p_payer AND b.starts_on = v_month;
-    v_limits_month := coalesce(budget.spent_tokens + budget.held_tokens + p_hold > terms.monthly_limit, false);
+    v_limits_month := terms.daily_limit IS NULL
+        OR coalesce(budget.spent_tokens + budget.held_tokens + p_hold > terms.monthly_limit, false);
     RAISE EXCEPTION 'budget_exceeded' USING ERRCODE = 'NB402', DETAIL = jsonb_build_object(
         'period', CASE WHEN v_limits_month THEN 'month' ELSE 'day' END,
         'limit_tokens', CASE WHEN v_limits_month THEN terms.monthly_limit ELSE terms.daily_limit END,
@@ -118,7 +119,8 @@ BEGIN
                              AT TIME ZONE terms.zone AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))::text;
 END $$;
 
--- Moves the budget of a day and its month: holds go out, what was spent comes in.
+-- Moves the budget of a day and its month: holds go out, what was spent comes in. A budget that somebody has damaged must
+-- not keep a paid call from being booked: held ends at zero, and reconciliation compares it with the attempts.
 CREATE FUNCTION ledger_move(p_payer uuid, p_day date, p_released bigint, p_spent bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF p_released = 0 AND p_spent = 0 THEN
@@ -127,14 +129,14 @@ BEGIN
     -- A payer's month has its row after the first hold or entry in it.
     FOR round IN 1..2 LOOP
         UPDATE ledger_budget b
-           SET held_tokens = b.held_tokens - p_released,
+           SET held_tokens = greatest(b.held_tokens - p_released, 0),
                spent_tokens = b.spent_tokens + p_spent,
                day = greatest(b.day, p_day),
                day_spent_tokens = CASE WHEN b.day > p_day THEN b.day_spent_tokens
                                        WHEN b.day = p_day THEN b.day_spent_tokens + p_spent
                                        ELSE p_spent END,
                day_held_tokens = CASE WHEN b.day > p_day THEN b.day_held_tokens
-                                      WHEN b.day = p_day THEN b.day_held_tokens - p_released
+                                      WHEN b.day = p_day THEN greatest(b.day_held_tokens - p_released, 0)
                                       ELSE 0 END
          WHERE b.tenant_id = p_payer AND b.starts_on = date_trunc('month', p_day)::date;
         EXIT WHEN FOUND;
@@ -387,7 +389,7 @@ BEGIN
         PERFORM ledger_count(booked);
         FOR moved IN
             SELECT e.day, coalesce(sum(e.total_tokens) FILTER (WHERE e.billable), 0)::bigint AS tokens
-              FROM unnest(booked) e GROUP BY 1 ORDER BY 1
+              FROM unnest(booked) e GROUP BY 1 ORDER BY 1 DESC
         LOOP
             PERFORM ledger_move(p_payer, moved.day, 0, moved.tokens);
         END LOOP;

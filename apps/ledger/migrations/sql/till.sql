@@ -202,6 +202,16 @@ BEGIN
     RETURN op;
 END $$;
 
+-- An answer that comes after somebody else has taken its operation over ends it under that one's hands: the call that is
+-- open now proves nothing any more, and is counted late when its answer comes.
+CREATE FUNCTION ledger_doubt_others(op ledger_operation, att ledger_attempt) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF att.epoch <> op.lease_epoch THEN
+        UPDATE ledger_attempt a SET state = 'unknown', error_code = 'overtaken'
+         WHERE a.operation_id = op.id AND a.state = 'open';
+    END IF;
+END $$;
+
 -- What the provider counted for an attempt whose operation it can no longer settle. Where an entry was written at an
 -- estimate, an adjustment makes it true and the attempt is settled. Where another attempt settled, or the operation
 -- ended without a result, the usage is leakage: recorded on the attempt, billed to nobody.
@@ -289,6 +299,7 @@ BEGIN
     UPDATE ledger_operation o
        SET state = 'done', result = p_result, lease_expires_at = NULL, finished_at = clock_timestamp()
      WHERE o.id = op.id;
+    PERFORM ledger_doubt_others(op, att);
     PERFORM ledger_count(ARRAY[ledger_enter(op, att, p_entry_id, p_counts, p_metadata)]);
     -- A pending operation has no entry at an estimate, so all of the hold was still set aside.
     PERFORM ledger_move(p_payer, att.day, att.hold_tokens, CASE WHEN op.billable THEN v_total ELSE 0 END);
@@ -335,6 +346,7 @@ BEGIN
     UPDATE ledger_operation o
        SET state = p_state, result = p_result, lease_expires_at = NULL, finished_at = clock_timestamp()
      WHERE o.id = op.id;
+    PERFORM ledger_doubt_others(op, att);
     PERFORM ledger_count(ARRAY[ledger_enter(op, att, p_entry_id, p_counts, p_metadata)]);
     PERFORM ledger_move(p_payer, att.day, v_released, v_spent);
     RETURN true;
@@ -400,7 +412,10 @@ CREATE FUNCTION ledger_end(
 BEGIN
     PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
     UPDATE ledger_operation o
-       SET state = p_state, error_code = p_error_code, error_detail = p_error_detail, lease_expires_at = NULL,
+       SET state = p_state, error_code = p_error_code, lease_expires_at = NULL,
+           -- What a payer may spend is none of a consumer's business.
+           error_detail = CASE WHEN p_error_code = 'budget_exceeded' AND p_payer <> p_consumer THEN ''
+                               ELSE p_error_detail END,
            finished_at = clock_timestamp()
      WHERE o.id = p_operation_id AND o.state = 'pending' AND o.lease_epoch = coalesce(p_epoch, o.lease_epoch);
     IF NOT FOUND THEN
@@ -424,17 +439,12 @@ BEGIN
                a.provider_request_id
           FROM ledger_attempt a JOIN ledger_operation o ON o.id = a.operation_id
          WHERE a.state = 'unknown' AND a.deadline < clock_timestamp() - p_grace
-         ORDER BY a.payer_tenant_id, a.day, a.id LIMIT p_limit FOR NO KEY UPDATE OF o SKIP LOCKED
+         ORDER BY a.payer_tenant_id, a.day DESC, a.id LIMIT p_limit FOR NO KEY UPDATE OF o SKIP LOCKED
     LOOP
-        BEGIN
-            UPDATE ledger_attempt a SET state = 'lost', held_tokens = 0, closed_at = clock_timestamp()
-             WHERE a.id = old.id AND a.state = 'unknown';
-            CONTINUE WHEN NOT FOUND;
-            PERFORM ledger_move(old.payer_tenant_id, old.day, old.held_tokens, 0);
-        EXCEPTION WHEN check_violation THEN
-            -- A budget that somebody has damaged keeps nobody else waiting; reconciliation compares it with its attempts.
-            CONTINUE;
-        END;
+        UPDATE ledger_attempt a SET state = 'lost', held_tokens = 0, closed_at = clock_timestamp()
+         WHERE a.id = old.id AND a.state = 'unknown';
+        CONTINUE WHEN NOT FOUND;
+        PERFORM ledger_move(old.payer_tenant_id, old.day, old.held_tokens, 0);
         PERFORM ledger_note(old.payer_tenant_id, 'lost_attempt', 'attempt ' || old.id, old.held_tokens, jsonb_build_object(
             'operation_id', old.operation_id, 'provider', old.provider, 'model', old.model,
             'provider_request_id', old.provider_request_id));
