@@ -1,4 +1,4 @@
-"""A large ledger, written set by set in the operator's scope, with statistics and budgets that agree with it.
+"""A large ledger, written set by set as the till's role, with statistics and budgets that agree with it.
 
 So many entries over 1,000 tenants, 200 agents, 10 models and 90 days; a tenth of them bought through the till, the rest
 reported. The largest tenant has some 3 % of them.
@@ -71,23 +71,31 @@ def _owner_elsewhere() -> Iterator[Any]:
 def _fill(rows: int) -> None:
     from django.db import connections  # noqa: PLC0415 - settings first
 
-    from apps.core import db  # noqa: PLC0415
-
     missing = rows - entries()
     if missing <= 0:
         return
     started = time.perf_counter()
     for first in range(0, missing, CHUNK):
         number = min(CHUNK, missing - first)
-        with db.operator_scope("benchmark"):
-            db.execute(_FILL, {"first": first, "number": number, "of": missing, "days": DAYS, **_SIZES})
+        with _till() as cursor:
+            cursor.execute(_FILL, {"first": first, "number": number, "of": missing, "days": DAYS, **_SIZES})
         note(f"{first + number} of {missing} entries after {time.perf_counter() - started:.0f} s")
-    with db.operator_scope("benchmark"):
+    with _till() as cursor:
         for statement in (_SUM_UP_DAYS, _SUM_UP_MONTHS, _SUM_UP_BUDGETS):
-            db.execute(statement)
+            cursor.execute(statement)
     with connections["owner"].cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
     note(f"filled in {time.perf_counter() - started:.0f} s")
+
+
+@contextmanager
+def _till() -> Iterator[Any]:
+    """The only role that may write the books; only the owner may become it."""
+    from django.db import connections, transaction  # noqa: PLC0415 - settings first
+
+    with transaction.atomic("owner"), connections["owner"].cursor() as cursor:
+        cursor.execute("SET LOCAL ROLE nooble_till")
+        yield cursor
 
 
 _SIZES = {"tenants": TENANTS, "agents": AGENTS, "models": MODELS}

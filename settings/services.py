@@ -14,13 +14,16 @@ _PATIENCE = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
+#: From the second time on, psycopg lets the server keep what `apps.core.db.fetch_prepared` runs. The ORM's queries are
+#: not concerned: Django's cursor writes their parameters into their text.
+_PREPARE_THRESHOLD = 1
 _DJANGO_NAMES = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
 
 
 def database(url: str, *, pool_size: int | None = None) -> dict[str, Any]:
     """One of Django's DATABASES for a PostgreSQL URL; whatever else the URL says (``sslmode``) goes to the driver."""
     given = {name: value for name, value in conninfo_to_dict(url).items() if value is not None}
-    parameters: dict[str, Any] = {**_PATIENCE, **given}
+    parameters: dict[str, Any] = {"prepare_threshold": _PREPARE_THRESHOLD, **_PATIENCE, **given}
     names = {_DJANGO_NAMES[name]: parameters.pop(name) for name in _DJANGO_NAMES if name in parameters}
     if pool_size:
         parameters["pool"] = {"min_size": 1, "max_size": pool_size}

@@ -10,6 +10,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 APPLICATION = "nooble_app"
 OPERATOR = "nooble_operator"
+#: What the till's functions run as.
+TILL = "nooble_till"
 
 #: Any number that no other advisory lock of the database uses.
 MIGRATION_LOCK = 6_066_253
@@ -64,7 +66,7 @@ def migration_lock(connection: BaseDatabaseWrapper) -> Iterator[None]:
 def grant_privileges(connection: BaseDatabaseWrapper) -> None:
     """Apply ``sql/privileges.sql`` as the role of the connection, which will own what it migrates."""
     with connection.cursor() as cursor:
-        cursor.execute(_MISSING, [[APPLICATION, OPERATOR]])
+        cursor.execute(_MISSING, [[APPLICATION, OPERATOR, TILL]])
         missing = ", ".join(name for (name,) in cursor.fetchall())
         if missing:
             raise CommandError(

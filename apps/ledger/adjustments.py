@@ -56,7 +56,7 @@ def adjust(
     _check(counts, reason, actor, key, cost_usd)
     with opened(scope, f"adjustment by {actor}"):
         lock(entry_id)
-        entry = _entry(entry_id)
+        entry = _entry(scope, entry_id)
         key = key or f"adjust:{new_id()}"
         # What was made already is returned as it is: it must not be refused for having taken its tokens back.
         if not Entry.objects.filter(tenant_id=entry.tenant_id, idempotency_key=key).exists():
@@ -99,9 +99,10 @@ def _check(counts: TokenCounts, reason: str, actor: str, key: str | None, cost_u
         raise AdjustmentRefusedError("Nothing would change: name tokens or a cost.")
 
 
-def _entry(entry_id: UUID) -> Entry:
+def _entry(scope: Scope, entry_id: UUID) -> Entry:
     entry = Entry.objects.filter(pk=entry_id).first()
-    if entry is None:
+    # Each of its parties sees an entry; it is corrected in the name of all three.
+    if entry is None or (scope != "operator" and db.parties(entry) != db.parties(scope)):
         raise LedgerRowNotFoundError("There is no such entry.")
     if entry.kind == EntryKind.ADJUSTMENT:
         raise AdjustmentRefusedError("It is an adjustment: adjust the entry that it corrects.")

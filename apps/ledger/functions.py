@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from django.db import DatabaseError
@@ -15,7 +16,7 @@ from apps.ledger.errors import (
 )
 from apps.ledger.types import TokenCounts
 
-_COUNTS = "ROW(%s, %s, %s, %s, %s, %s)::ledger_counts"
+_JSON = json.JSONEncoder(default=str)
 
 
 def call(function: str, *arguments: Any) -> dict[str, Any]:
@@ -26,19 +27,26 @@ def call(function: str, *arguments: Any) -> dict[str, Any]:
 
 def rows(function: str, *arguments: Any) -> list[dict[str, Any]]:
     """The rows that a function of the ledger returns; what it raises, as one of our errors."""
-    places = ", ".join(_COUNTS if isinstance(argument, TokenCounts) else "%s" for argument in arguments)
+    places = ", ".join(["%s"] * len(arguments))
     try:
-        found = db.fetch_all(f"SELECT * FROM {function}({places})", _flat(arguments))  # noqa: S608 - names are ours
+        # The name is ours.
+        found = db.fetch_prepared(f"SELECT * FROM {function}({places})", [_text(argument) for argument in arguments])  # noqa: S608
     except DatabaseError as error:
         _translate(error)
     return [_parsed(row) for row in found]
 
 
-def _flat(arguments: Sequence[Any]) -> list[Any]:
-    flat: list[Any] = []
-    for argument in arguments:
-        flat += (*argument.buckets, argument.source) if isinstance(argument, TokenCounts) else (argument,)
-    return flat
+def _text(argument: Any) -> str | None:
+    """An argument as PostgreSQL reads it."""
+    match argument:
+        case None:
+            return None
+        case TokenCounts():
+            return f"({','.join(map(str, argument.buckets))},{argument.source})"
+        case timedelta():
+            return f"{argument.total_seconds()} seconds"
+        case _:
+            return str(argument)
 
 
 def _translate(error: DatabaseError) -> NoReturn:
@@ -58,10 +66,10 @@ def _translate(error: DatabaseError) -> NoReturn:
 
 def to_json(value: Mapping[str, Any] | Sequence[Any] | None) -> str | None:
     """A value as a jsonb parameter."""
-    return None if value is None else json.dumps(value, default=str)
+    return None if value is None else _JSON.encode(value)
 
 
 def _parsed(row: dict[str, Any]) -> dict[str, Any]:
-    # Columns of a function's composite result reach Django's cursor as text where they are jsonb.
+    # Django has its connections give jsonb as text.
     result = row.get("result")
     return {**row, "result": json.loads(result)} if isinstance(result, str) else row

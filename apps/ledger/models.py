@@ -5,8 +5,10 @@ On every row ``tenant_id`` is the consumer, the tenant that asked; owner and pay
 
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models.functions import Least, Now
+from django.db.models.lookups import GreaterThanOrEqual
 
+from apps.core.constraints import OneOf
 from apps.core.ids import NO_ID, new_id
 from apps.core.leases import Leased
 from apps.ledger.types import (
@@ -30,6 +32,15 @@ class Parties(models.Model):
 
     class Meta:
         abstract = True
+
+
+BUCKETS = (
+    "fresh_input_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "plain_output_tokens",
+    "reasoning_tokens",
+)
 
 
 class Buckets(models.Model):
@@ -80,9 +91,9 @@ class Operation(Parties, Leased):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["tenant_id", "idempotency_key"], name="one_operation_per_key"),
-            models.CheckConstraint(condition=Q(token_type__in=TokenType.values), name="operation_token_type"),
-            models.CheckConstraint(condition=Q(operation__in=OperationKind.values), name="operation_kind"),
-            models.CheckConstraint(condition=Q(state__in=OperationState.values), name="operation_state"),
+            models.CheckConstraint(condition=OneOf("token_type", TokenType.values), name="operation_token_type"),
+            models.CheckConstraint(condition=OneOf("operation", OperationKind.values), name="operation_kind"),
+            models.CheckConstraint(condition=OneOf("state", OperationState.values), name="operation_state"),
         ]
         indexes = [
             # Serves the sweeper: pending operations whose worker died.
@@ -136,10 +147,11 @@ class Attempt(Parties, Buckets):
         constraints = [
             models.UniqueConstraint(fields=["operation", "number"], name="attempt_number"),
             models.UniqueConstraint(fields=["operation"], name="one_open_attempt", condition=Q(state="open")),
-            models.CheckConstraint(condition=Q(state__in=AttemptState.values), name="attempt_state"),
+            models.CheckConstraint(condition=OneOf("state", AttemptState.values), name="attempt_state"),
             models.CheckConstraint(condition=Q(held_tokens__gte=0), name="attempt_held_not_negative"),
             models.CheckConstraint(
-                condition=Q(held_tokens=0) | Q(state__in=["open", "unknown"]), name="attempt_held_while_unresolved"
+                condition=Q(held_tokens=0) | Q(OneOf("state", ["open", "unknown"])),
+                name="attempt_held_while_unresolved",
             ),
         ]
         indexes = [
@@ -210,10 +222,10 @@ class Entry(Parties, Buckets):
         verbose_name_plural = "entries"
         constraints = [
             models.UniqueConstraint(fields=["tenant_id", "idempotency_key"], name="one_entry_per_key"),
-            models.CheckConstraint(condition=Q(token_type__in=TokenType.values), name="entry_token_type"),
-            models.CheckConstraint(condition=Q(operation__in=OperationKind.values), name="entry_operation"),
-            models.CheckConstraint(condition=Q(kind__in=EntryKind.values), name="entry_kind"),
-            models.CheckConstraint(condition=Q(token_source__in=TokenSource.values), name="entry_token_source"),
+            models.CheckConstraint(condition=OneOf("token_type", TokenType.values), name="entry_token_type"),
+            models.CheckConstraint(condition=OneOf("operation", OperationKind.values), name="entry_operation"),
+            models.CheckConstraint(condition=OneOf("kind", EntryKind.values), name="entry_kind"),
+            models.CheckConstraint(condition=OneOf("token_source", TokenSource.values), name="entry_token_source"),
             models.CheckConstraint(
                 condition=Q(
                     total_tokens=models.F("fresh_input_tokens")
@@ -226,22 +238,15 @@ class Entry(Parties, Buckets):
             ),
             models.CheckConstraint(
                 condition=Q(kind="adjustment", corrects__isnull=False)
-                | Q(
-                    kind="usage",
-                    fresh_input_tokens__gte=0,
-                    cached_input_tokens__gte=0,
-                    cache_write_tokens__gte=0,
-                    plain_output_tokens__gte=0,
-                    reasoning_tokens__gte=0,
-                ),
+                | Q(GreaterThanOrEqual(Least(*BUCKETS), 0), kind="usage"),
                 name="entry_usage_not_negative",
             ),
         ]
         indexes = [
-            # Each serves the ledger's pages of one role, newest first.
+            # Each serves the ledger's pages of one role, newest first. A consumer's are in the order of the unique
+            # (tenant_id, id) that foreign keys to entries refer to.
             models.Index(fields=["payer_tenant_id", "-id"], name="entry_of_payer"),
             models.Index(fields=["owner_tenant_id", "-id"], name="entry_of_owner"),
-            models.Index(fields=["tenant_id", "-id"], name="entry_of_consumer"),
             # Serves the statement: a payer's entries of one month.
             models.Index(fields=["payer_tenant_id", "day"], name="entry_of_payer_day"),
             models.Index(fields=["run_id"], name="entry_of_run", condition=Q(run_id__isnull=False)),
@@ -429,8 +434,8 @@ class Discrepancy(models.Model):
         verbose_name_plural = "discrepancies"
         constraints = [
             models.UniqueConstraint(fields=["tenant_id", "kind", "subject"], name="one_discrepancy_per_subject"),
-            models.CheckConstraint(condition=Q(kind__in=DiscrepancyKind.values), name="discrepancy_kind"),
-            models.CheckConstraint(condition=Q(state__in=DiscrepancyState.values), name="discrepancy_state"),
+            models.CheckConstraint(condition=OneOf("kind", DiscrepancyKind.values), name="discrepancy_kind"),
+            models.CheckConstraint(condition=OneOf("state", DiscrepancyState.values), name="discrepancy_state"),
         ]
         indexes = [
             # Serves the operator's list of what is not resolved.

@@ -27,20 +27,24 @@ REASON = "Priced again: another price applies to it now."
 #: adjustments that brought an entry to this price before.
 _DUE = """
     SELECT e.id AS entry_id, e.provider, e.model, e.token_source, price.id AS price_id,
-           ledger_cost(price, sums.counts) - coalesce(sums.cost_usd, 0) AS difference_usd,
+           priced.cost_usd - coalesce(sums.cost_usd, 0) AS difference_usd,
            sums.cost_usd IS NULL AS is_unpriced, sums.times
       FROM ledger_entry e
      CROSS JOIN LATERAL ledger_price_of(e.payer_tenant_id, e.provider, e.model, e.occurred_at) price
      CROSS JOIN LATERAL (
-        SELECT ROW(sum(x.fresh_input_tokens), sum(x.cached_input_tokens), sum(x.cache_write_tokens),
-                   sum(x.plain_output_tokens), sum(x.reasoning_tokens), '')::ledger_counts AS counts,
-               sum(x.cost_usd) AS cost_usd,
+        SELECT sum(x.fresh_input_tokens)::bigint AS fresh, sum(x.cached_input_tokens)::bigint AS cached,
+               sum(x.cache_write_tokens)::bigint AS cache_write, sum(x.plain_output_tokens)::bigint AS plain,
+               sum(x.reasoning_tokens)::bigint AS reasoning, sum(x.cost_usd) AS cost_usd,
                count(*) FILTER (WHERE x.idempotency_key LIKE 'reprice:' || e.id || ':' || price.id || '%%') AS times
           FROM ledger_entry x
          WHERE x.id = e.id OR x.corrects_id = e.id AND (x.price_id IS NOT NULL OR x.cost_usd IS NULL)
      ) sums
-     WHERE {where} AND e.kind = 'usage'
-       AND sums.cost_usd IS DISTINCT FROM ledger_cost(price, sums.counts)
+     CROSS JOIN LATERAL (
+        SELECT ledger_cost(sums.fresh, price.fresh_input_usd, sums.cached, price.cached_input_usd, sums.cache_write,
+                           price.cache_write_usd, sums.plain, price.plain_output_usd, sums.reasoning,
+                           price.reasoning_usd) AS cost_usd
+     ) priced
+     WHERE {where} AND e.kind = 'usage' AND sums.cost_usd IS DISTINCT FROM priced.cost_usd
      ORDER BY e.id
 """
 _OF_A_MONTH = _DUE.format(where="e.payer_tenant_id = %(payer)s AND e.day >= %(month)s AND e.day < %(next)s")

@@ -20,9 +20,10 @@ from apps.core.leases import LEASE
 from apps.ledger import functions
 from apps.ledger import metadata as metadata_models
 from apps.ledger.errors import IdempotencyConflictError, OperationEndedError, OperationInProgressError
-from apps.ledger.models import Operation
+from apps.ledger.models import Attempt, Operation
 from apps.ledger.types import (
     Admitted,
+    AttemptState,
     Call,
     Charge,
     Held,
@@ -98,7 +99,7 @@ def settle(
         functions.to_json(result),
         functions.to_json(metadata or {}),
     )
-    settlement = Settlement.of(row)
+    settlement = Settlement.of(row, counts, result)
     if settlement.overage_tokens:
         logger.error(
             "a call cost more than its hold", extra={"attempt": str(attempt_id), "by": settlement.overage_tokens}
@@ -196,6 +197,17 @@ def pending(ctx: Scope, *, run_id: UUID | None = None, idempotency_key: str | No
         rows = Operation.objects.filter(state=OperationState.PENDING, tenant_id=ctx.tenant_id)
         rows = rows.filter(run_id=run_id) if run_id else rows.filter(idempotency_key=idempotency_key)
         return list(rows.order_by("id").values_list("id", flat=True))
+
+
+def idle(ctx: Scope, *, run_id: UUID) -> list[UUID]:
+    """The operations of a run that have not ended and have no call on its way; locked, in the caller's transaction."""
+    with db.unit_of_work(ctx):
+        rows = Operation.objects.select_for_update(no_key=True).filter(state=OperationState.PENDING, run_id=run_id)
+        locked = list(rows.filter(tenant_id=ctx.tenant_id).order_by("id").values_list("id", flat=True))
+        # A statement of its own: it sees what was held while the first one waited for its locks.
+        calling = Attempt.objects.filter(operation_id__in=locked, state=AttemptState.OPEN)
+        busy = set(calling.values_list("operation_id", flat=True))
+        return [operation_id for operation_id in locked if operation_id not in busy]
 
 
 def release(ctx: ExecutionContext, operation_id: UUID, *, epoch: int) -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal, Self
 from uuid import UUID
 
@@ -140,10 +141,12 @@ class TokenCounts:
         return sum(self.buckets)
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
 def digest(content: Mapping[str, Any]) -> str:
     """SHA-256 of a mapping in canonical JSON: equal content, equal digest, whatever the order of its keys."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(content).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +167,7 @@ class Charge:
     run_id: UUID | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def payload_hash(self) -> str:
         return digest(self.payload)
 
@@ -221,7 +224,10 @@ class Unresolved(Held):
 
 @dataclass(frozen=True, kw_only=True)
 class Settlement:
-    """What settling did. ``late``: the operation had ended already, so this attempt makes no entry of its own."""
+    """What settling did. ``late``: the operation had ended already, so this attempt makes no entry of its own.
+
+    ``result`` is the operation's: where it had ended already, not the one of this settlement.
+    """
 
     operation_id: UUID
     late: bool
@@ -231,14 +237,15 @@ class Settlement:
     counts: TokenCounts
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
+    def of(cls, row: Mapping[str, Any], counts: TokenCounts, result: Mapping[str, Any]) -> Self:
+        """From the function's row, and from what it was called with."""
         return cls(
             operation_id=row["operation_id"],
             late=row["outcome"] in {"late", "corrected"},
             overage_tokens=row["overage_tokens"],
             state=OperationState(row["state"]),
-            result=row["result"] or {},
-            counts=counts_of(row),
+            result=result if row["outcome"] == "settled" else row["result"] or {},
+            counts=counts,
         )
 
 

@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 
 from apps.agents.models import Run
 from apps.core import clock, dispatch, maintenance, work
-from apps.core.db import fetch_one, unit_of_work
+from apps.core.db import fetch_one, operator_scope, unit_of_work
 from apps.core.models import DeadLetter
 from apps.gateway import resolution
 from apps.ledger import statements, sweeping, till
@@ -370,8 +370,9 @@ def test_row_11_poison_fails_after_its_deliveries_and_what_it_held_is_resolved(
         assert DeadLetter.objects.filter(row_id=run_id).count() == 1
         assert set(Operation.objects.filter(run_id=run_id).values_list("state", flat=True)) == {"failed"}
     resolution.resolve_unknown()
-    with unit_of_work(scene.persona.ctx):
-        Attempt.objects.filter(state="unknown").update(deadline=Now() - timedelta(days=2))
+    with operator_scope("test"):
+        doubtful = Attempt.objects.filter(state="unknown", tenant_id=scene.persona.tenant.pk)
+        doubtful.update(deadline=Now() - timedelta(days=2))
     while sweeping.give_up():
         pass
     assert scene.wait_for_run(other).status == "succeeded"

@@ -12,12 +12,13 @@ from django.db.models.functions import Now
 
 from apps.core import clock
 from apps.core.context import ExecutionContext
-from apps.core.db import operator_scope, unit_of_work
+from apps.core.db import execute, operator_scope, unit_of_work
 from apps.ledger import budgets, statements, till
 from apps.ledger.errors import (
     AttemptClosedError,
     BudgetExceededError,
     IdempotencyConflictError,
+    LedgerRowNotFoundError,
     OperationEndedError,
     OperationInProgressError,
 )
@@ -277,8 +278,8 @@ def test_usage_above_the_hold_is_booked_in_full_and_noted(owner: Persona) -> Non
 def test_the_same_key_with_other_content_is_refused(owner: Persona) -> None:
     asked = charge(question="one")
     till.hold(owner.ctx, asked, call())
-    with unit_of_work(owner.ctx):
-        Operation.objects.update(payload_hash="0" * 64)
+    with operator_scope("test"):
+        Operation.objects.filter(tenant_id=owner.tenant.pk).update(payload_hash="0" * 64)
     context = owner.ctx
     with unit_of_work(context):
         key = Operation.objects.get().idempotency_key
@@ -342,7 +343,9 @@ def test_entries_cannot_be_changed(owner: Persona, statement: str, role: str) ->
 
     def change() -> None:
         with transaction.atomic(role), transaction.get_connection(role).cursor() as cursor:
-            cursor.execute("SELECT ledger_open_scope(%s, %s, %s)", [owner.tenant.pk] * 3)
+            if role == "owner":
+                # Or it would see no row that it could change.
+                cursor.execute("ALTER TABLE ledger_entry NO FORCE ROW LEVEL SECURITY")
             cursor.execute(statement)
 
     with pytest.raises(DatabaseError, match=r"append-only|permission denied"):
@@ -356,7 +359,7 @@ def test_an_illegal_step_of_an_attempt_is_impossible(owner: Persona, way: list[s
     held = admitted(till.hold(owner.ctx, charge(), call()))
 
     def step(state: str) -> None:
-        with unit_of_work(owner.ctx):
+        with operator_scope("test"):
             Attempt.objects.filter(pk=held.attempt_id).update(state=state, held_tokens=0)
 
     for state in way:
@@ -368,5 +371,53 @@ def test_an_illegal_step_of_an_attempt_is_impossible(owner: Persona, way: list[s
 def test_an_operation_that_is_done_stays_done(owner: Persona) -> None:
     held = admitted(till.hold(owner.ctx, charge(), call()))
     till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
-    with pytest.raises(DatabaseError, match="cannot go from done to pending"), unit_of_work(owner.ctx):
-        Operation.objects.update(state="pending", lease_epoch=F("lease_epoch") + 1)
+    with pytest.raises(DatabaseError, match="cannot go from done to pending"), operator_scope("test"):
+        Operation.objects.filter(tenant_id=owner.tenant.pk).update(state="pending", lease_epoch=F("lease_epoch") + 1)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO ledger_operation SELECT * FROM ledger_operation",
+        "DELETE FROM ledger_operation",
+        "UPDATE ledger_operation SET state = 'failed'",
+        "INSERT INTO ledger_attempt SELECT * FROM ledger_attempt",
+        "UPDATE ledger_attempt SET held_tokens = 0",
+        "DELETE FROM ledger_attempt",
+        "INSERT INTO ledger_entry SELECT * FROM ledger_entry",
+        "UPDATE ledger_budget SET spent_tokens = 0",
+        "UPDATE ledger_usagedaily SET total_tokens = 0",
+        "DELETE FROM ledger_usagemonthly",
+        "DELETE FROM ledger_discrepancy",
+    ],
+)
+def test_the_application_writes_the_books_by_the_till_alone(owner: Persona, statement: str) -> None:
+    with pytest.raises(DatabaseError, match="permission denied"), unit_of_work(owner.ctx):
+        execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["INSERT INTO {0} SELECT * FROM {0}", "DELETE FROM {0}"],
+)
+@pytest.mark.parametrize("table", ["ledger_operation", "ledger_attempt", "ledger_entry"])
+def test_not_even_an_operator_adds_or_takes_away_a_row(database: None, statement: str, table: str) -> None:
+    with pytest.raises(DatabaseError, match="permission denied"), operator_scope("test"):
+        execute(statement.format(table))
+
+
+def test_an_attempt_of_others_is_not_found(owner: Persona, stranger: Persona) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    with pytest.raises(LedgerRowNotFoundError):
+        till.settle(stranger.ctx, held.attempt_id, COUNTS, result=RESULT)
+    with pytest.raises(LedgerRowNotFoundError):
+        till.void(stranger.ctx, held.attempt_id)
+    assert not till.cancel(stranger.ctx, held.operation_id)
+    as_payer_only = replace_payer(owner.ctx, stranger)
+    with pytest.raises(LedgerRowNotFoundError):
+        till.settle(as_payer_only, held.attempt_id, COUNTS, result=RESULT)
+    till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
+
+
+def replace_payer(ctx: ExecutionContext, payer: Persona) -> ExecutionContext:
+    return ctx.model_copy(update={"payer_tenant_id": payer.tenant.pk})

@@ -44,10 +44,10 @@ BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', target);
     EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', target);
     -- What may be written may be read, so reading need not ask the policies for writing.
-    EXECUTE format('CREATE POLICY tenant_read ON %s FOR SELECT USING (%s)', target, readable);
-    EXECUTE format('CREATE POLICY tenant_insert ON %s FOR INSERT WITH CHECK (%s)', target, writable);
-    EXECUTE format('CREATE POLICY tenant_update ON %s FOR UPDATE USING (%s) WITH CHECK (%s)', target, writable, writable);
-    EXECUTE format('CREATE POLICY tenant_delete ON %s FOR DELETE USING (%s)', target, writable);
+    EXECUTE format('CREATE POLICY tenant_read ON %s FOR SELECT TO nooble_app USING (%s)', target, readable);
+    EXECUTE format('CREATE POLICY tenant_insert ON %s FOR INSERT TO nooble_app WITH CHECK (%s)', target, writable);
+    EXECUTE format('CREATE POLICY tenant_update ON %s FOR UPDATE TO nooble_app USING (%s) WITH CHECK (%s)', target, writable, writable);
+    EXECUTE format('CREATE POLICY tenant_delete ON %s FOR DELETE TO nooble_app USING (%s)', target, writable);
     EXECUTE format('CREATE POLICY operator ON %s TO nooble_operator USING (true) WITH CHECK (true)', target);
 END $procedure$;
 

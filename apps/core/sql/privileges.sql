@@ -8,10 +8,10 @@ BEGIN
 END $$;
 
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO nooble_app, nooble_operator;
+GRANT USAGE ON SCHEMA public TO nooble_app, nooble_operator, nooble_till;
 
 -- Never TRUNCATE: it ignores row-level security and the triggers that keep the ledger append-only.
 ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO nooble_app, nooble_operator;
 ALTER DEFAULT PRIVILEGES GRANT USAGE, SELECT ON SEQUENCES TO nooble_app, nooble_operator;
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
-ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO nooble_app, nooble_operator;
+ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO nooble_app, nooble_operator, nooble_till;

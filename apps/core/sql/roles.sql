@@ -16,12 +16,18 @@ SELECT 'CREATE ROLE nooble_app' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rol
 -- Sees every tenant. Nobody logs in as it; the application becomes it for one transaction, by name.
 SELECT 'CREATE ROLE nooble_operator' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'nooble_operator') \gexec
 
+-- Writes the ledger. Nobody logs in as it nor becomes it: the till's functions run as it, whoever calls them.
+SELECT 'CREATE ROLE nooble_till' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'nooble_till') \gexec
+
 ALTER ROLE nooble_owner LOGIN CREATEDB;
 ALTER ROLE nooble_app LOGIN NOCREATEDB NOCREATEROLE;
 ALTER ROLE nooble_operator NOLOGIN NOCREATEDB NOCREATEROLE;
+ALTER ROLE nooble_till NOLOGIN NOCREATEDB NOCREATEROLE;
 
 -- Without INHERIT FALSE the policies "TO nooble_operator" would apply to the application at all times.
 GRANT nooble_operator TO nooble_app WITH INHERIT FALSE, SET TRUE;
+-- So that migrations can give it its functions.
+GRANT nooble_till TO nooble_owner WITH INHERIT FALSE, SET TRUE;
 -- An administrator that is no superuser must be a member of a role to make it a database's owner.
 SELECT 'GRANT nooble_owner TO CURRENT_USER' WHERE NOT pg_has_role(current_user, 'nooble_owner', 'MEMBER') \gexec
 

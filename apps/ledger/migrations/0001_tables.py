@@ -2,9 +2,12 @@ import uuid
 
 import django.db.models.deletion
 import django.db.models.expressions
+import django.db.models.functions.comparison
 import django.db.models.functions.datetime
+import django.db.models.lookups
 from django.db import migrations, models
 
+import apps.core.constraints
 import apps.core.ids
 
 
@@ -115,31 +118,30 @@ class Migration(migrations.Migration):
                         fields=("tenant_id", "kind", "subject"), name="one_discrepancy_per_subject"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            (
-                                "kind__in",
-                                [
-                                    "idempotency_conflict",
-                                    "overage",
-                                    "lost_attempt",
-                                    "daily_statistics",
-                                    "monthly_statistics",
-                                    "budget_spent",
-                                    "budget_held",
-                                    "operation_without_entry",
-                                    "entry_without_operation",
-                                    "open_past_deadline",
-                                    "unknown_past_grace",
-                                    "hold_without_operation",
-                                    "task_result",
-                                    "unpriced_model",
-                                ],
-                            )
+                        condition=apps.core.constraints.OneOf(
+                            "kind",
+                            [
+                                "idempotency_conflict",
+                                "overage",
+                                "lost_attempt",
+                                "daily_statistics",
+                                "monthly_statistics",
+                                "budget_spent",
+                                "budget_held",
+                                "operation_without_entry",
+                                "entry_without_operation",
+                                "open_past_deadline",
+                                "unknown_past_grace",
+                                "hold_without_operation",
+                                "task_result",
+                                "unpriced_model",
+                            ],
                         ),
                         name="discrepancy_kind",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("state__in", ["open", "repaired", "resolved"])), name="discrepancy_state"
+                        condition=apps.core.constraints.OneOf("state", ["open", "repaired", "resolved"]),
+                        name="discrepancy_state",
                     ),
                 ],
             },
@@ -222,31 +224,29 @@ class Migration(migrations.Migration):
                 "constraints": [
                     models.UniqueConstraint(fields=("tenant_id", "idempotency_key"), name="one_operation_per_key"),
                     models.CheckConstraint(
-                        condition=models.Q(("token_type__in", ["llm", "embedding", "fine_tuning"])),
+                        condition=apps.core.constraints.OneOf("token_type", ["llm", "embedding", "fine_tuning"]),
                         name="operation_token_type",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            (
-                                "operation__in",
-                                [
-                                    "query",
-                                    "chat",
-                                    "summarize",
-                                    "vector_search",
-                                    "generation",
-                                    "classification",
-                                    "extraction",
-                                    "batch",
-                                    "internal",
-                                    "embedding",
-                                ],
-                            )
+                        condition=apps.core.constraints.OneOf(
+                            "operation",
+                            [
+                                "query",
+                                "chat",
+                                "summarize",
+                                "vector_search",
+                                "generation",
+                                "classification",
+                                "extraction",
+                                "batch",
+                                "internal",
+                                "embedding",
+                            ],
                         ),
                         name="operation_kind",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("state__in", ["pending", "done", "failed", "cancelled"])),
+                        condition=apps.core.constraints.OneOf("state", ["pending", "done", "failed", "cancelled"]),
                         name="operation_state",
                     ),
                 ],
@@ -584,41 +584,43 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(fields=["payer_tenant_id", "-id"], name="entry_of_payer"),
                     models.Index(fields=["owner_tenant_id", "-id"], name="entry_of_owner"),
-                    models.Index(fields=["tenant_id", "-id"], name="entry_of_consumer"),
                     models.Index(fields=["payer_tenant_id", "day"], name="entry_of_payer_day"),
                     models.Index(condition=models.Q(("run_id__isnull", False)), fields=["run_id"], name="entry_of_run"),
+                    models.Index(
+                        condition=models.Q(("corrects__isnull", False)), fields=["corrects"], name="entry_corrections"
+                    ),
+                    models.Index(condition=models.Q(("cost_usd__isnull", True)), fields=["id"], name="entry_unpriced"),
                 ],
                 "constraints": [
                     models.UniqueConstraint(fields=("tenant_id", "idempotency_key"), name="one_entry_per_key"),
                     models.CheckConstraint(
-                        condition=models.Q(("token_type__in", ["llm", "embedding", "fine_tuning"])),
+                        condition=apps.core.constraints.OneOf("token_type", ["llm", "embedding", "fine_tuning"]),
                         name="entry_token_type",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            (
-                                "operation__in",
-                                [
-                                    "query",
-                                    "chat",
-                                    "summarize",
-                                    "vector_search",
-                                    "generation",
-                                    "classification",
-                                    "extraction",
-                                    "batch",
-                                    "internal",
-                                    "embedding",
-                                ],
-                            )
+                        condition=apps.core.constraints.OneOf(
+                            "operation",
+                            [
+                                "query",
+                                "chat",
+                                "summarize",
+                                "vector_search",
+                                "generation",
+                                "classification",
+                                "extraction",
+                                "batch",
+                                "internal",
+                                "embedding",
+                            ],
                         ),
                         name="entry_operation",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("kind__in", ["usage", "adjustment"])), name="entry_kind"
+                        condition=apps.core.constraints.OneOf("kind", ["usage", "adjustment"]), name="entry_kind"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("token_source__in", ["api", "estimated"])), name="entry_token_source"
+                        condition=apps.core.constraints.OneOf("token_source", ["api", "estimated"]),
+                        name="entry_token_source",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -647,12 +649,17 @@ class Migration(migrations.Migration):
                         condition=models.Q(
                             models.Q(("corrects__isnull", False), ("kind", "adjustment")),
                             models.Q(
-                                ("cache_write_tokens__gte", 0),
-                                ("cached_input_tokens__gte", 0),
-                                ("fresh_input_tokens__gte", 0),
+                                django.db.models.lookups.GreaterThanOrEqual(
+                                    django.db.models.functions.comparison.Least(
+                                        "fresh_input_tokens",
+                                        "cached_input_tokens",
+                                        "cache_write_tokens",
+                                        "plain_output_tokens",
+                                        "reasoning_tokens",
+                                    ),
+                                    0,
+                                ),
                                 ("kind", "usage"),
-                                ("plain_output_tokens__gte", 0),
-                                ("reasoning_tokens__gte", 0),
                             ),
                             _connector="OR",
                         ),
@@ -682,7 +689,8 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="attempt",
             constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["open", "settled", "void", "unknown", "lost"])), name="attempt_state"
+                condition=apps.core.constraints.OneOf("state", ["open", "settled", "void", "unknown", "lost"]),
+                name="attempt_state",
             ),
         ),
         migrations.AddConstraint(
@@ -694,7 +702,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="attempt",
             constraint=models.CheckConstraint(
-                condition=models.Q(("held_tokens", 0), ("state__in", ["open", "unknown"]), _connector="OR"),
+                condition=models.Q(
+                    ("held_tokens", 0), apps.core.constraints.OneOf("state", ["open", "unknown"]), _connector="OR"
+                ),
                 name="attempt_held_while_unresolved",
             ),
         ),

@@ -1,4 +1,4 @@
-"""Policies, guards and the functions of the till: see the SQL beside this file."""
+"""Policies, guards, the functions of the till and who may write: see the SQL beside this file."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ ALTER POLICY tenant_read ON ledger_attempt USING ((SELECT nooble_consumer()) IN 
 -- A price is the payer's own, or everybody's (the zero id). Only operators set prices.
 ALTER TABLE ledger_price ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ledger_price FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant_read ON ledger_price FOR SELECT
+CREATE POLICY tenant_read ON ledger_price FOR SELECT TO nooble_app
     USING (tenant_id IN ('00000000-0000-0000-0000-000000000000', (SELECT nooble_payer())));
 CREATE POLICY operator ON ledger_price TO nooble_operator USING (true) WITH CHECK (true);
 CALL nooble_reference('ledger_attempt', 'operation_id', 'ledger_operation', 'NO ACTION');
@@ -31,17 +31,28 @@ CALL nooble_reference('ledger_entry', 'attempt_id', 'ledger_attempt', 'NO ACTION
 CALL nooble_reference('ledger_entry', 'corrects_id', 'ledger_entry', 'NO ACTION');
 """
 DROP = """
+DO $$
+DECLARE
+    v_table text;
+BEGIN
+    FOR v_table IN SELECT tablename FROM pg_policies WHERE policyname = 'till' LOOP
+        EXECUTE format('DROP POLICY till ON %I', v_table);
+    END LOOP;
+END $$;
+DROP TRIGGER only_its_end ON ledger_price;
 DROP TRIGGER state_machine ON ledger_attempt;
 DROP TRIGGER state_machine ON ledger_operation;
 DROP TRIGGER append_only_truncate ON ledger_entry;
 DROP TRIGGER append_only ON ledger_entry;
-DROP FUNCTION ledger_refuse_step(), ledger_refuse_change();
-DROP FUNCTION ledger_give_up, ledger_end, ledger_close, ledger_report, ledger_settle_partly, ledger_settle,
-    ledger_count_late, ledger_doubt_others, ledger_lock_operation_of, ledger_enter_again, ledger_enter, ledger_hold;
+DROP FUNCTION ledger_refuse_price(), ledger_refuse_step(), ledger_refuse_change();
+DROP FUNCTION ledger_give_up, ledger_end, ledger_close, ledger_report, ledger_settle_partly, ledger_settle_late,
+    ledger_settle, ledger_count_late, ledger_doubt_others, ledger_lock_operation_of, ledger_enter_again, ledger_enter,
+    ledger_hold_again, ledger_hold;
 DROP TYPE ledger_settlement, ledger_held;
-DROP FUNCTION ledger_record, ledger_correct_to, ledger_adjust, ledger_lock_entry, ledger_note, ledger_count,
-    ledger_move, ledger_take, ledger_cost, ledger_price_of, ledger_terms_of, ledger_sum, ledger_open_scope;
-DROP TYPE ledger_terms, ledger_counts;
+DROP FUNCTION ledger_record, ledger_correct_to, ledger_adjust, ledger_lock_entry, ledger_note, ledger_count_monthly,
+    ledger_count_daily, ledger_count_all_monthly, ledger_count_all_daily, ledger_move, ledger_refuse, ledger_take, ledger_cost, ledger_price_of, ledger_sum;
+DROP VIEW ledger_terms;
+DROP TYPE ledger_counts;
 ALTER TABLE ledger_entry DROP CONSTRAINT ledger_entry_corrects_id_tenant, DROP CONSTRAINT ledger_entry_attempt_id_tenant,
     DROP CONSTRAINT ledger_entry_operation_id_tenant;
 ALTER TABLE ledger_attempt DROP CONSTRAINT ledger_attempt_operation_id_tenant;
@@ -63,6 +74,6 @@ class Migration(migrations.Migration):
     dependencies = [("ledger", "0001_tables"), ("tenants", "0002_policies")]
     operations = [
         migrations.RunSQL(
-            PROTECT + "".join((SQL / f"{name}.sql").read_text() for name in ("books", "till", "guards")), DROP
+            PROTECT + "".join((SQL / f"{name}.sql").read_text() for name in ("books", "till", "guards", "rights")), DROP
         )
     ]

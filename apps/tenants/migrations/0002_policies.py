@@ -8,7 +8,7 @@ CALL nooble_protect('tenants_apikey', 'consumer');
 -- and only operators write it.
 ALTER TABLE tenants_tenant ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenants_tenant FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant_read ON tenants_tenant FOR SELECT
+CREATE POLICY tenant_read ON tenants_tenant FOR SELECT TO nooble_app
     USING (id IN ((SELECT nooble_consumer()), (SELECT nooble_owner()), (SELECT nooble_payer())));
 CREATE POLICY operator ON tenants_tenant TO nooble_operator USING (true) WITH CHECK (true);
 """

@@ -1,10 +1,13 @@
 -- The books: what an entry does to statistics and budget, in one place for everything that writes one. All of it runs
--- in the transaction of its caller. SECURITY INVOKER: policies bind it, which is why each door opens the scope it was
--- called for.
+-- in the transaction of its caller, and as nooble_till, the only role that writes here: see rights.sql.
 --
 -- Locks are taken in one order everywhere: operation, attempt, entry, daily rows, monthly rows, budget; rows of one
 -- table by their key. The budget is the hot row, so it comes last and is held for the shortest time. A refusal raises,
 -- and so undoes everything before it.
+--
+-- Hold and settle are the busiest statements of nooble, and most of what a statement costs is starting its executor. So
+-- they read what they need in the statement that uses it; and what they call returns a value, because an assignment is
+-- evaluated on the spot where PERFORM is a statement.
 
 -- Tokens in exclusive buckets, and who counted them: apps.ledger.types.TokenCounts.
 CREATE TYPE ledger_counts AS (
@@ -16,41 +19,20 @@ CREATE TYPE ledger_counts AS (
     token_source text
 );
 
--- What a payer has agreed to, and the date it is there.
-CREATE TYPE ledger_terms AS (
-    zone text,
-    today date,
-    monthly_limit bigint,
-    daily_limit bigint,
-    hard boolean
-);
-
-CREATE FUNCTION ledger_open_scope(p_consumer uuid, p_owner uuid, p_payer uuid) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM set_config('nooble.tenant_id', p_consumer::text, true),
-            set_config('nooble.owner_id', p_owner::text, true),
-            set_config('nooble.payer_id', p_payer::text, true);
-END $$;
+-- What a payer has agreed to, its own limits or its tier's, and the date it is there.
+CREATE VIEW ledger_terms WITH (security_invoker = true) AS
+    SELECT t.id AS payer_tenant_id, t.time_zone AS zone,
+           (statement_timestamp() AT TIME ZONE t.time_zone)::date AS today,
+           coalesce(t.monthly_token_limit, tier.monthly_token_limit) AS monthly_limit,
+           coalesce(t.daily_token_limit, tier.daily_token_limit) AS daily_limit,
+           t.hard_limit AS is_hard
+      FROM tenants_tenant t LEFT JOIN tenants_tier tier ON tier.name = t.tier_id;
 
 -- Of one expression each, so that they are planned as part of whatever calls them.
 CREATE FUNCTION ledger_sum(c ledger_counts) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT c.fresh_input_tokens + c.cached_input_tokens + c.cache_write_tokens + c.plain_output_tokens
            + c.reasoning_tokens;
 $$;
-
--- The limits that hold now: the tenant's own, or its tier's.
-CREATE FUNCTION ledger_terms_of(p_payer uuid) RETURNS ledger_terms LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    terms ledger_terms;
-BEGIN
-    SELECT t.time_zone, (clock_timestamp() AT TIME ZONE t.time_zone)::date,
-           coalesce(t.monthly_token_limit, tier.monthly_token_limit),
-           coalesce(t.daily_token_limit, tier.daily_token_limit), t.hard_limit
-      INTO STRICT terms
-      FROM tenants_tenant t JOIN tenants_tier tier ON tier.name = t.tier_id
-     WHERE t.id = p_payer;
-    RETURN terms;
-END $$;
 
 -- The price of a model at a moment: the payer's own before everybody's. No row: it has none.
 CREATE FUNCTION ledger_price_of(p_payer uuid, p_provider text, p_model text, p_at timestamptz)
@@ -62,21 +44,20 @@ RETURNS SETOF ledger_price LANGUAGE sql STABLE ROWS 1 AS $$
      ORDER BY p.tenant_id = '00000000-0000-0000-0000-000000000000', p.starts_at DESC LIMIT 1;
 $$;
 
--- What tokens cost at a price, in USD with ten decimals. No price: null, never zero.
-CREATE FUNCTION ledger_cost(price ledger_price, c ledger_counts) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
-    SELECT round((c.fresh_input_tokens * price.fresh_input_usd + c.cached_input_tokens * price.cached_input_usd
-                  + c.cache_write_tokens * price.cache_write_usd + c.plain_output_tokens * price.plain_output_usd
-                  + c.reasoning_tokens * price.reasoning_usd) / 1000000, 10);
+-- What tokens cost at prices for a million of each, in USD with ten decimals. No price: null, never zero.
+CREATE FUNCTION ledger_cost(
+    p_fresh bigint, p_fresh_usd numeric, p_cached bigint, p_cached_usd numeric, p_cache_write bigint,
+    p_cache_write_usd numeric, p_plain bigint, p_plain_usd numeric, p_reasoning bigint, p_reasoning_usd numeric
+) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
+    SELECT round((p_fresh * p_fresh_usd + p_cached * p_cached_usd + p_cache_write * p_cache_write_usd
+                  + p_plain * p_plain_usd + p_reasoning * p_reasoning_usd) / 1000000, 10);
 $$;
 
--- Takes a hold on the payer's budget by one conditional UPDATE; raises budget_exceeded when it does not fit the month
--- or the day. The row keeps the limit for the record.
-CREATE FUNCTION ledger_take(p_payer uuid, p_day date, p_hold bigint, terms ledger_terms)
-RETURNS void LANGUAGE plpgsql AS $$
+-- Takes a hold on the payer's budget by one conditional UPDATE. Returns whether it fits the month and the day. The row
+-- keeps the limit for the record.
+CREATE FUNCTION ledger_take(p_payer uuid, p_day date, p_hold bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    budget ledger_budget;
     v_month CONSTANT date := date_trunc('month', p_day)::date;
-    v_limits_month boolean;
 BEGIN
     FOR round IN 1..2 LOOP
         -- A day before the row's own, which only a change of time zone brings, has no daily limit any more.
@@ -88,43 +69,57 @@ BEGIN
                day_held_tokens = CASE WHEN b.day > p_day THEN b.day_held_tokens
                                       WHEN b.day = p_day THEN b.day_held_tokens + p_hold
                                       ELSE p_hold END
-         WHERE b.tenant_id = p_payer AND b.starts_on = v_month
-           AND (NOT terms.hard OR (
+          FROM ledger_terms terms
+         WHERE terms.payer_tenant_id = p_payer AND b.tenant_id = p_payer AND b.starts_on = v_month
+           AND (NOT terms.is_hard OR (
                 coalesce(b.spent_tokens + b.held_tokens + p_hold <= terms.monthly_limit, true)
                 AND (coalesce(b.day > p_day, false)
                      OR coalesce(CASE WHEN b.day = p_day THEN b.day_spent_tokens + b.day_held_tokens ELSE 0 END
                                  + p_hold <= terms.daily_limit, true))));
         IF FOUND THEN
-            RETURN;
+            RETURN true;
         END IF;
         -- No row yet in the month's first call; of two first calls one inserts, both then update.
         INSERT INTO ledger_budget (tenant_id, starts_on, limit_tokens, spent_tokens, held_tokens, day_spent_tokens,
                                    day_held_tokens)
-        VALUES (p_payer, v_month, terms.monthly_limit, 0, 0, 0, 0)
+        SELECT p_payer, v_month, terms.monthly_limit, 0, 0, 0, 0
+          FROM ledger_terms terms WHERE terms.payer_tenant_id = p_payer
         ON CONFLICT (tenant_id, starts_on) DO NOTHING;
-        EXIT WHEN NOT FOUND AND round = 2;
     END LOOP;
-    SELECT * INTO budget FROM ledger_budget b WHERE b.tenant_id = p_payer AND b.starts_on = v_month;
-    v_limits_month := terms.daily_limit IS NULL
+    RETURN false;
+END $$;
+
+-- Raises budget_exceeded: which limit a hold does not fit, and when it is set back.
+CREATE FUNCTION ledger_refuse(p_payer uuid, p_day date, p_hold bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_month CONSTANT date := date_trunc('month', p_day)::date;
+    budget ledger_budget;
+    terms ledger_terms;
+    v_is_monthly boolean;
+BEGIN
+    SELECT * INTO STRICT budget FROM ledger_budget b WHERE b.tenant_id = p_payer AND b.starts_on = v_month;
+    SELECT * INTO STRICT terms FROM ledger_terms t WHERE t.payer_tenant_id = p_payer;
+    v_is_monthly := terms.daily_limit IS NULL
         OR coalesce(budget.spent_tokens + budget.held_tokens + p_hold > terms.monthly_limit, false);
     RAISE EXCEPTION 'budget_exceeded' USING ERRCODE = 'NB402', DETAIL = jsonb_build_object(
-        'period', CASE WHEN v_limits_month THEN 'month' ELSE 'day' END,
-        'limit_tokens', CASE WHEN v_limits_month THEN terms.monthly_limit ELSE terms.daily_limit END,
-        'spent_tokens', CASE WHEN v_limits_month THEN budget.spent_tokens
+        'period', CASE WHEN v_is_monthly THEN 'month' ELSE 'day' END,
+        'limit_tokens', CASE WHEN v_is_monthly THEN terms.monthly_limit ELSE terms.daily_limit END,
+        'spent_tokens', CASE WHEN v_is_monthly THEN budget.spent_tokens
                              WHEN budget.day = p_day THEN budget.day_spent_tokens ELSE 0 END,
-        'held_tokens', CASE WHEN v_limits_month THEN budget.held_tokens
+        'held_tokens', CASE WHEN v_is_monthly THEN budget.held_tokens
                             WHEN budget.day = p_day THEN budget.day_held_tokens ELSE 0 END,
         'needed_tokens', p_hold,
-        'resets_at', to_char((CASE WHEN v_limits_month THEN v_month + interval '1 month' ELSE p_day + interval '1 day' END)
+        'resets_at', to_char((CASE WHEN v_is_monthly THEN v_month + interval '1 month' ELSE p_day + interval '1 day' END)
                              AT TIME ZONE terms.zone AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))::text;
 END $$;
 
 -- Moves the budget of a day and its month: holds go out, what was spent comes in. A budget that somebody has damaged must
--- not keep a paid call from being booked: held ends at zero, and reconciliation compares it with the attempts.
-CREATE FUNCTION ledger_move(p_payer uuid, p_day date, p_released bigint, p_spent bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- not keep a paid call from being booked: held ends at zero, and reconciliation compares it with the attempts. Returns
+-- whether anything moved.
+CREATE FUNCTION ledger_move(p_payer uuid, p_day date, p_released bigint, p_spent bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     IF p_released = 0 AND p_spent = 0 THEN
-        RETURN;
+        RETURN false;
     END IF;
     -- A payer's month has its row after the first hold or entry in it.
     FOR round IN 1..2 LOOP
@@ -144,104 +139,75 @@ BEGIN
         VALUES (p_payer, date_trunc('month', p_day)::date, 0, 0, 0, 0)
         ON CONFLICT (tenant_id, starts_on) DO NOTHING;
     END LOOP;
+    RETURN true;
 END $$;
 
--- Adds entries to their days' and months' rows. A single entry, what settling writes, finds its rows there nearly always:
--- an UPDATE then costs less than grouping and inserting.
-CREATE FUNCTION ledger_count(p_entries ledger_entry[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Counting entries in the rows of their days and of their months: functions of the same text for two tables, which differ
+-- in the name of a column. They return how many rows of statistics they touched.
+--   ledger_count_…       one entry, what settling writes. It finds its row there nearly always, and an UPDATE then costs
+--                        less than grouping and inserting
+--   ledger_count_all_…   entries by their ids
+DO $make$
+DECLARE
+    v_key CONSTANT text := 'owner_tenant_id, tenant_id, provider, model, agent_id, collection_id, operation, token_type, '
+                           'token_source, billable';
+    v_functions CONSTANT text := $functions$
+CREATE FUNCTION ledger_count_all_%1$s(p_entry_ids uuid[]) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     nobody CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
-    e CONSTANT ledger_entry := p_entries[1];
-    is_counted boolean := false;
+    v_rows integer;
 BEGIN
-    IF cardinality(p_entries) = 1 THEN
-        UPDATE ledger_usagedaily u
-           SET fresh_input_tokens = u.fresh_input_tokens + e.fresh_input_tokens,
-               cached_input_tokens = u.cached_input_tokens + e.cached_input_tokens,
-               cache_write_tokens = u.cache_write_tokens + e.cache_write_tokens,
-               plain_output_tokens = u.plain_output_tokens + e.plain_output_tokens,
-               reasoning_tokens = u.reasoning_tokens + e.reasoning_tokens,
-               total_tokens = u.total_tokens + e.total_tokens,
-               cost_usd = u.cost_usd + coalesce(e.cost_usd, 0),
-               entries = u.entries + 1,
-               unpriced_entries = u.unpriced_entries + (e.cost_usd IS NULL)::integer
-         WHERE u.payer_tenant_id = e.payer_tenant_id AND u.day = e.day
-           AND u.owner_tenant_id = e.owner_tenant_id AND u.tenant_id = e.tenant_id AND u.provider = e.provider
-           AND u.model = e.model AND u.agent_id = coalesce(e.agent_id, nobody)
-           AND u.collection_id = coalesce(e.collection_id, nobody) AND u.operation = e.operation
-           AND u.token_type = e.token_type AND u.token_source = e.token_source AND u.billable = e.billable;
-        is_counted := FOUND;
-    END IF;
-    IF NOT is_counted THEN
-        INSERT INTO ledger_usagedaily AS u (
-            payer_tenant_id, day, owner_tenant_id, tenant_id, provider, model, agent_id, collection_id, operation,
-            token_type, token_source, billable, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
-            plain_output_tokens, reasoning_tokens, total_tokens, cost_usd, entries, unpriced_entries)
-        SELECT x.payer_tenant_id, x.day, x.owner_tenant_id, x.tenant_id, x.provider, x.model, coalesce(x.agent_id, nobody),
-               coalesce(x.collection_id, nobody), x.operation, x.token_type, x.token_source, x.billable,
-               sum(x.fresh_input_tokens), sum(x.cached_input_tokens), sum(x.cache_write_tokens), sum(x.plain_output_tokens),
-               sum(x.reasoning_tokens), sum(x.total_tokens), coalesce(sum(x.cost_usd), 0), count(*),
-               count(*) FILTER (WHERE x.cost_usd IS NULL)
-          FROM unnest(p_entries) x
-         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
-         ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
-        ON CONFLICT (payer_tenant_id, day, owner_tenant_id, tenant_id, provider, model, agent_id, collection_id, operation,
-                     token_type, token_source, billable) DO UPDATE
-           SET fresh_input_tokens = u.fresh_input_tokens + excluded.fresh_input_tokens,
-               cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
-               cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
-               plain_output_tokens = u.plain_output_tokens + excluded.plain_output_tokens,
-               reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
-               total_tokens = u.total_tokens + excluded.total_tokens,
-               cost_usd = u.cost_usd + excluded.cost_usd,
-               entries = u.entries + excluded.entries,
-               unpriced_entries = u.unpriced_entries + excluded.unpriced_entries;
-    END IF;
-    is_counted := false;
-    IF cardinality(p_entries) = 1 THEN
-        UPDATE ledger_usagemonthly u
-           SET fresh_input_tokens = u.fresh_input_tokens + e.fresh_input_tokens,
-               cached_input_tokens = u.cached_input_tokens + e.cached_input_tokens,
-               cache_write_tokens = u.cache_write_tokens + e.cache_write_tokens,
-               plain_output_tokens = u.plain_output_tokens + e.plain_output_tokens,
-               reasoning_tokens = u.reasoning_tokens + e.reasoning_tokens,
-               total_tokens = u.total_tokens + e.total_tokens,
-               cost_usd = u.cost_usd + coalesce(e.cost_usd, 0),
-               entries = u.entries + 1,
-               unpriced_entries = u.unpriced_entries + (e.cost_usd IS NULL)::integer
-         WHERE u.payer_tenant_id = e.payer_tenant_id AND u.month = date_trunc('month', e.day)::date
-           AND u.owner_tenant_id = e.owner_tenant_id AND u.tenant_id = e.tenant_id AND u.provider = e.provider
-           AND u.model = e.model AND u.agent_id = coalesce(e.agent_id, nobody)
-           AND u.collection_id = coalesce(e.collection_id, nobody) AND u.operation = e.operation
-           AND u.token_type = e.token_type AND u.token_source = e.token_source AND u.billable = e.billable;
-        is_counted := FOUND;
-    END IF;
-    IF NOT is_counted THEN
-        INSERT INTO ledger_usagemonthly AS u (
-            payer_tenant_id, month, owner_tenant_id, tenant_id, provider, model, agent_id, collection_id, operation,
-            token_type, token_source, billable, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
-            plain_output_tokens, reasoning_tokens, total_tokens, cost_usd, entries, unpriced_entries)
-        SELECT x.payer_tenant_id, date_trunc('month', x.day)::date, x.owner_tenant_id, x.tenant_id, x.provider, x.model,
-               coalesce(x.agent_id, nobody), coalesce(x.collection_id, nobody), x.operation, x.token_type, x.token_source,
-               x.billable, sum(x.fresh_input_tokens), sum(x.cached_input_tokens), sum(x.cache_write_tokens),
-               sum(x.plain_output_tokens), sum(x.reasoning_tokens), sum(x.total_tokens), coalesce(sum(x.cost_usd), 0),
-               count(*), count(*) FILTER (WHERE x.cost_usd IS NULL)
-          FROM unnest(p_entries) x
-         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
-         ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
-        ON CONFLICT (payer_tenant_id, month, owner_tenant_id, tenant_id, provider, model, agent_id, collection_id, operation,
-                     token_type, token_source, billable) DO UPDATE
-           SET fresh_input_tokens = u.fresh_input_tokens + excluded.fresh_input_tokens,
-               cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
-               cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
-               plain_output_tokens = u.plain_output_tokens + excluded.plain_output_tokens,
-               reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
-               total_tokens = u.total_tokens + excluded.total_tokens,
-               cost_usd = u.cost_usd + excluded.cost_usd,
-               entries = u.entries + excluded.entries,
-               unpriced_entries = u.unpriced_entries + excluded.unpriced_entries;
-    END IF;
+    INSERT INTO ledger_usage%1$s AS u (
+        payer_tenant_id, %2$s, %4$s, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
+        plain_output_tokens, reasoning_tokens, total_tokens, cost_usd, entries, unpriced_entries)
+    SELECT e.payer_tenant_id, %3$s, e.owner_tenant_id, e.tenant_id, e.provider, e.model, coalesce(e.agent_id, nobody),
+           coalesce(e.collection_id, nobody), e.operation, e.token_type, e.token_source, e.billable,
+           sum(e.fresh_input_tokens), sum(e.cached_input_tokens), sum(e.cache_write_tokens), sum(e.plain_output_tokens),
+           sum(e.reasoning_tokens), sum(e.total_tokens), coalesce(sum(e.cost_usd), 0), count(*),
+           count(*) FILTER (WHERE e.cost_usd IS NULL)
+      FROM ledger_entry e WHERE e.id = ANY (p_entry_ids)
+     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+     ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+    ON CONFLICT (payer_tenant_id, %2$s, %4$s) DO UPDATE
+       SET fresh_input_tokens = u.fresh_input_tokens + excluded.fresh_input_tokens,
+           cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
+           cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
+           plain_output_tokens = u.plain_output_tokens + excluded.plain_output_tokens,
+           reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
+           total_tokens = u.total_tokens + excluded.total_tokens,
+           cost_usd = u.cost_usd + excluded.cost_usd,
+           entries = u.entries + excluded.entries,
+           unpriced_entries = u.unpriced_entries + excluded.unpriced_entries;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    RETURN v_rows;
 END $$;
+
+CREATE FUNCTION ledger_count_%1$s(e ledger_entry) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    nobody CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
+BEGIN
+    UPDATE ledger_usage%1$s u
+       SET fresh_input_tokens = u.fresh_input_tokens + e.fresh_input_tokens,
+           cached_input_tokens = u.cached_input_tokens + e.cached_input_tokens,
+           cache_write_tokens = u.cache_write_tokens + e.cache_write_tokens,
+           plain_output_tokens = u.plain_output_tokens + e.plain_output_tokens,
+           reasoning_tokens = u.reasoning_tokens + e.reasoning_tokens,
+           total_tokens = u.total_tokens + e.total_tokens,
+           cost_usd = u.cost_usd + coalesce(e.cost_usd, 0),
+           entries = u.entries + 1,
+           unpriced_entries = u.unpriced_entries + (e.cost_usd IS NULL)::integer
+     WHERE u.payer_tenant_id = e.payer_tenant_id AND u.%2$s = %3$s
+       AND u.owner_tenant_id = e.owner_tenant_id AND u.tenant_id = e.tenant_id AND u.provider = e.provider
+       AND u.model = e.model AND u.agent_id = coalesce(e.agent_id, nobody)
+       AND u.collection_id = coalesce(e.collection_id, nobody) AND u.operation = e.operation
+       AND u.token_type = e.token_type AND u.token_source = e.token_source AND u.billable = e.billable;
+    RETURN CASE WHEN FOUND THEN 1 ELSE ledger_count_all_%1$s(ARRAY[e.id]) END;
+END $$;
+    $functions$;
+BEGIN
+    EXECUTE format(v_functions, 'daily', 'day', 'e.day', v_key);
+    EXECUTE format(v_functions, 'monthly', 'month', 'date_trunc(''month'', e.day)::date', v_key);
+END $make$;
 
 -- Keeps a note of something that must be looked at. The same thing again is the same row, seen once more; what an
 -- operator has resolved stays resolved until it changes. Returns whether it is news.
@@ -304,8 +270,12 @@ BEGIN
         was.operation_id, was.attempt_id, was.id, was.token_type, was.operation, was.provider, was.model,
         was.model_family, p_counts.fresh_input_tokens, p_counts.cached_input_tokens, p_counts.cache_write_tokens,
         p_counts.plain_output_tokens, p_counts.reasoning_tokens, v_total, p_counts.token_source, was.billable,
-        coalesce(p_cost, ledger_cost(price, p_counts)), CASE WHEN p_cost IS NULL THEN price.id ELSE p_price_id END,
-        p_reason, p_actor, (ledger_terms_of(was.payer_tenant_id)).today,
+        coalesce(p_cost, ledger_cost(
+            p_counts.fresh_input_tokens, price.fresh_input_usd, p_counts.cached_input_tokens, price.cached_input_usd,
+            p_counts.cache_write_tokens, price.cache_write_usd, p_counts.plain_output_tokens, price.plain_output_usd,
+            p_counts.reasoning_tokens, price.reasoning_usd)),
+        CASE WHEN p_cost IS NULL THEN price.id ELSE p_price_id END,
+        p_reason, p_actor, (SELECT t.today FROM ledger_terms t WHERE t.payer_tenant_id = was.payer_tenant_id),
         was.agent_id, was.collection_id, was.document_id, was.conversation_id, was.run_id, was.context_id,
         was.provider_request_id, was.attempts, clock_timestamp(), p_metadata)
     ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
@@ -321,7 +291,7 @@ BEGIN
         END IF;
         RETURN e;
     END IF;
-    PERFORM ledger_count(ARRAY[e]);
+    PERFORM ledger_count_daily(e), ledger_count_monthly(e);
     PERFORM ledger_move(e.payer_tenant_id, e.day, 0, CASE WHEN e.billable THEN v_total ELSE 0 END);
     RETURN e;
 END $$;
@@ -347,14 +317,13 @@ RETURNS TABLE (n integer, outcome text, entry_id uuid) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     terms ledger_terms;
-    booked ledger_entry[];
+    booked uuid[];
     moved record;
 BEGIN
-    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
-    terms := ledger_terms_of(p_payer);
+    SELECT * INTO STRICT terms FROM ledger_terms t WHERE t.payer_tenant_id = p_payer;
     -- By key, so that two batches with some keys in common wait for each other in one order.
     WITH inserted AS (
-        INSERT INTO ledger_entry AS entry (
+        INSERT INTO ledger_entry (
             id, tenant_id, owner_tenant_id, payer_tenant_id, kind, idempotency_key, payload_hash, token_type, operation,
             provider, model, model_family, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
             plain_output_tokens, reasoning_tokens, total_tokens, token_source, billable, cost_usd, price_id, reason,
@@ -365,9 +334,9 @@ BEGIN
                v.plain_output_tokens, v.reasoning_tokens,
                v.fresh_input_tokens + v.cached_input_tokens + v.cache_write_tokens + v.plain_output_tokens
                + v.reasoning_tokens, v.token_source, v.billable,
-               round((v.fresh_input_tokens * p.fresh_input_usd + v.cached_input_tokens * p.cached_input_usd
-                      + v.cache_write_tokens * p.cache_write_usd + v.plain_output_tokens * p.plain_output_usd
-                      + v.reasoning_tokens * p.reasoning_usd) / 1000000, 10),
+               ledger_cost(v.fresh_input_tokens, p.fresh_input_usd, v.cached_input_tokens, p.cached_input_usd,
+                           v.cache_write_tokens, p.cache_write_usd, v.plain_output_tokens, p.plain_output_usd,
+                           v.reasoning_tokens, p.reasoning_usd),
                p.id, '', '', least((v.occurred_at AT TIME ZONE terms.zone)::date, terms.today), v.agent_id,
                v.collection_id, v.document_id, v.conversation_id, v.run_id, v.context_id, '', 0, v.occurred_at, v.metadata
           FROM (
@@ -381,15 +350,15 @@ BEGIN
           ) v LEFT JOIN LATERAL ledger_price_of(p_payer, v.provider, v.model, v.occurred_at) p ON p.id IS NOT NULL
          ORDER BY v.key
         ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
-        RETURNING entry
+        RETURNING id
     )
-    SELECT array_agg(inserted.entry) INTO booked FROM inserted;
+    SELECT array_agg(inserted.id) INTO booked FROM inserted;
 
     IF booked IS NOT NULL THEN
-        PERFORM ledger_count(booked);
+        PERFORM ledger_count_all_daily(booked), ledger_count_all_monthly(booked);
         FOR moved IN
             SELECT e.day, coalesce(sum(e.total_tokens) FILTER (WHERE e.billable), 0)::bigint AS tokens
-              FROM unnest(booked) e GROUP BY 1 ORDER BY 1 DESC
+              FROM ledger_entry e WHERE e.id = ANY (booked) GROUP BY 1 ORDER BY 1 DESC
         LOOP
             PERFORM ledger_move(p_payer, moved.day, 0, moved.tokens);
         END LOOP;

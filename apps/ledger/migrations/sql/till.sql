@@ -1,5 +1,5 @@
 -- The till: hold, settle, close, end. Each is one round trip and one transaction of its own, or a statement in the
--- caller's. Locks and scopes are as in books.sql.
+-- caller's. Locks are as in books.sql. An operation is touched for the three parties it belongs to and for no others.
 
 CREATE TYPE ledger_held AS (
     outcome text,            -- admitted | done | busy | ended | unresolved | conflict
@@ -22,14 +22,8 @@ CREATE TYPE ledger_settlement AS (
     outcome text,            -- settled | late | corrected | repeated
     operation_id uuid,
     state text,
-    result jsonb,
     overage_tokens bigint,
-    fresh_input_tokens bigint,
-    cached_input_tokens bigint,
-    cache_write_tokens bigint,
-    plain_output_tokens bigint,
-    reasoning_tokens bigint,
-    token_source text
+    result jsonb             -- what the operation ended with, where that is not what the caller brings
 );
 
 -- Finds or makes the operation, takes or keeps its lease, writes the attempt and takes the hold.
@@ -48,13 +42,11 @@ CREATE FUNCTION ledger_hold(
     p_attempt_id uuid, p_provider text, p_model text, p_model_family text, p_hold bigint, p_deadline interval, p_lease interval
 ) RETURNS ledger_held LANGUAGE plpgsql AS $$
 DECLARE
-    op ledger_operation;
     held ledger_held;
-    terms ledger_terms;
     v_number smallint := 1;
     v_hold CONSTANT bigint := CASE WHEN p_billable THEN p_hold ELSE 0 END;
+    v_day date;
 BEGIN
-    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
     INSERT INTO ledger_operation (
         id, tenant_id, owner_tenant_id, payer_tenant_id, idempotency_key, payload_hash, token_type, operation, billable,
         state, agent_id, collection_id, document_id, conversation_id, run_id, context_id, metadata, lease_epoch,
@@ -64,43 +56,67 @@ BEGIN
         'pending', p_agent_id, p_collection_id, p_document_id, p_conversation_id, p_run_id, p_context_id, p_metadata, 1,
         clock_timestamp() + p_lease, '', '')
     ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
-    RETURNING id, lease_epoch, created_at INTO op.id, op.lease_epoch, op.created_at;
-    IF op.id IS NULL THEN
-        -- A statement of its own, so that it sees the row of a concurrent winner; the lock waits for the winner's commit.
-        SELECT * INTO STRICT op FROM ledger_operation o
-         WHERE o.tenant_id = p_consumer AND o.idempotency_key = p_key FOR NO KEY UPDATE;
-        held.operation_id := op.id;
-        held.epoch := op.lease_epoch;
-        held.operation_created_at := op.created_at;
-        IF op.payload_hash <> p_payload_hash THEN
-            PERFORM ledger_note(op.payer_tenant_id, 'idempotency_conflict', 'operation ' || op.id, 0, jsonb_build_object(
-                'operation_id', op.id, 'idempotency_key', p_key, 'payload_hash', op.payload_hash,
-                'other_payload_hash', p_payload_hash));
-            held.outcome := 'conflict';
+    RETURNING 'admitted', id, lease_epoch, created_at
+         INTO held.outcome, held.operation_id, held.epoch, held.operation_created_at;
+    IF held.operation_id IS NULL THEN
+        held := ledger_hold_again(p_consumer, p_owner, p_payer, p_key, p_payload_hash, p_epoch, p_can_ask, p_lease);
+        IF held.outcome <> 'admitted' THEN
             RETURN held;
         END IF;
-        IF op.state = 'done' THEN
-            SELECT 'done', a.fresh_input_tokens, a.cached_input_tokens, a.cache_write_tokens, a.plain_output_tokens,
-                   a.reasoning_tokens, a.token_source
-              INTO held.outcome, held.fresh_input_tokens, held.cached_input_tokens, held.cache_write_tokens,
-                   held.plain_output_tokens, held.reasoning_tokens, held.token_source
-              FROM ledger_attempt a
-             WHERE a.operation_id = op.id AND (a.state = 'settled' OR a.estimate_entry_id IS NOT NULL);
-            held.outcome := 'done';
-            held.result := op.result;
-            RETURN held;
-        END IF;
-        IF op.state <> 'pending' THEN
-            held.outcome := 'ended';
-            held.error_code := op.error_code;
-            held.error_detail := op.error_detail;
-            RETURN held;
-        END IF;
-        IF op.lease_epoch <> p_epoch AND op.lease_expires_at > clock_timestamp() THEN
-            held.outcome := 'busy';
-            RETURN held;
-        END IF;
-        SELECT count(*) + 1 INTO v_number FROM ledger_attempt a WHERE a.operation_id = op.id;
+        SELECT count(*) + 1 INTO v_number FROM ledger_attempt a WHERE a.operation_id = held.operation_id;
+    END IF;
+    INSERT INTO ledger_attempt (
+        id, tenant_id, owner_tenant_id, payer_tenant_id, operation_id, number, epoch, state, provider, model,
+        model_family, hold_tokens, held_tokens, day, deadline, token_source, overage_tokens, provider_request_id,
+        error_code, error_detail, fresh_input_tokens, cached_input_tokens, cache_write_tokens, plain_output_tokens,
+        reasoning_tokens)
+    SELECT p_attempt_id, p_consumer, p_owner, p_payer, held.operation_id, v_number, held.epoch, 'open', p_provider,
+           p_model, p_model_family, v_hold, v_hold, terms.today, clock_timestamp() + p_deadline, '', 0, '', '', '', 0, 0,
+           0, 0, 0
+      FROM ledger_terms terms WHERE terms.payer_tenant_id = p_payer
+    RETURNING day INTO STRICT v_day;
+    IF v_hold > 0 AND NOT ledger_take(p_payer, v_day, v_hold) THEN
+        PERFORM ledger_refuse(p_payer, v_day, v_hold);
+    END IF;
+    RETURN held;
+END $$;
+
+-- What ledger_hold does where the operation is there already. 'admitted': it is pending, and the caller's from now on.
+CREATE FUNCTION ledger_hold_again(
+    p_consumer uuid, p_owner uuid, p_payer uuid, p_key text, p_payload_hash text, p_epoch integer, p_can_ask boolean,
+    p_lease interval
+) RETURNS ledger_held LANGUAGE plpgsql AS $$
+DECLARE
+    op ledger_operation;
+    held ledger_held;
+BEGIN
+    -- A statement of its own, so that it sees the row of a concurrent winner; the lock waits for the winner's commit.
+    SELECT * INTO STRICT op FROM ledger_operation o
+     WHERE o.tenant_id = p_consumer AND o.idempotency_key = p_key FOR NO KEY UPDATE;
+    held.operation_id := op.id;
+    held.epoch := op.lease_epoch;
+    held.operation_created_at := op.created_at;
+    IF op.payload_hash <> p_payload_hash OR (op.owner_tenant_id, op.payer_tenant_id) <> (p_owner, p_payer) THEN
+        PERFORM ledger_note(op.payer_tenant_id, 'idempotency_conflict', 'operation ' || op.id, 0, jsonb_build_object(
+            'operation_id', op.id, 'idempotency_key', p_key, 'payload_hash', op.payload_hash,
+            'other_payload_hash', p_payload_hash));
+        held.outcome := 'conflict';
+    ELSIF op.state = 'done' THEN
+        SELECT a.fresh_input_tokens, a.cached_input_tokens, a.cache_write_tokens, a.plain_output_tokens,
+               a.reasoning_tokens, a.token_source
+          INTO held.fresh_input_tokens, held.cached_input_tokens, held.cache_write_tokens, held.plain_output_tokens,
+               held.reasoning_tokens, held.token_source
+          FROM ledger_attempt a
+         WHERE a.operation_id = op.id AND (a.state = 'settled' OR a.estimate_entry_id IS NOT NULL);
+        held.outcome := 'done';
+        held.result := op.result;
+    ELSIF op.state <> 'pending' THEN
+        held.outcome := 'ended';
+        held.error_code := op.error_code;
+        held.error_detail := op.error_detail;
+    ELSIF op.lease_epoch <> p_epoch AND op.lease_expires_at > clock_timestamp() THEN
+        held.outcome := 'busy';
+    ELSE
         -- Whatever was open belongs to a worker that is gone, or to a call of ours that was not closed: proof of nothing.
         UPDATE ledger_attempt a SET state = 'unknown', error_code = 'worker_lost'
          WHERE a.operation_id = op.id AND a.state = 'open';
@@ -108,94 +124,80 @@ BEGIN
            SET lease_epoch = o.lease_epoch + (o.lease_epoch <> p_epoch)::integer,
                lease_expires_at = clock_timestamp() + p_lease
          WHERE o.id = op.id
-        RETURNING * INTO op;
-        IF p_can_ask AND op.lease_epoch <> p_epoch THEN
+        RETURNING o.lease_epoch INTO held.epoch;
+        IF p_can_ask AND held.epoch <> p_epoch THEN
             SELECT array_agg(a.id ORDER BY a.number) INTO held.attempt_ids
               FROM ledger_attempt a WHERE a.operation_id = op.id AND a.state = 'unknown';
-            IF held.attempt_ids IS NOT NULL THEN
-                held.outcome := 'unresolved';
-                held.epoch := op.lease_epoch;
-                RETURN held;
-            END IF;
         END IF;
+        held.outcome := CASE WHEN held.attempt_ids IS NULL THEN 'admitted' ELSE 'unresolved' END;
     END IF;
-
-    terms := ledger_terms_of(p_payer);
-    INSERT INTO ledger_attempt (
-        id, tenant_id, owner_tenant_id, payer_tenant_id, operation_id, number, epoch, state, provider, model,
-        model_family, hold_tokens, held_tokens, day, deadline, token_source, overage_tokens, provider_request_id,
-        error_code, error_detail, fresh_input_tokens, cached_input_tokens, cache_write_tokens, plain_output_tokens,
-        reasoning_tokens)
-    VALUES (
-        p_attempt_id, p_consumer, p_owner, p_payer, op.id, v_number, op.lease_epoch, 'open', p_provider, p_model,
-        p_model_family, v_hold, v_hold, terms.today, clock_timestamp() + p_deadline, '', 0, '', '', '', 0, 0, 0, 0, 0);
-    IF v_hold > 0 THEN
-        PERFORM ledger_take(p_payer, terms.today, v_hold, terms);
-    END IF;
-    held.outcome := 'admitted';
-    held.operation_id := op.id;
-    held.epoch := op.lease_epoch;
-    held.operation_created_at := op.created_at;
     RETURN held;
 END $$;
 
--- Writes the usage entry of an operation from one of its attempts. Statistics and budget are the caller's.
--- The operation is locked and pending, so an entry that has its key is none of ours: somebody reported usage under it.
--- That must not keep the call from being booked.
-CREATE FUNCTION ledger_enter(
-    op ledger_operation, att ledger_attempt, p_entry_id uuid, p_counts ledger_counts, p_metadata jsonb
-) RETURNS ledger_entry LANGUAGE plpgsql AS $$
+-- Writes the usage entry of an operation from the attempt that ended it. Statistics and budget are the caller's.
+-- The operation is locked and was pending, so an entry that has its key is none of ours: somebody reported usage under
+-- it. That must not keep the call from being booked.
+CREATE FUNCTION ledger_enter(p_attempt_id uuid, p_entry_id uuid, p_metadata jsonb, p_key_suffix text DEFAULT '')
+RETURNS ledger_entry LANGUAGE plpgsql AS $$
 DECLARE
     e ledger_entry;
-    price ledger_price;
-    v_key text;
+    v_operation record;
 BEGIN
-    SELECT * INTO price FROM ledger_price_of(op.payer_tenant_id, att.provider, att.model, att.opened_at);
-    FOREACH v_key IN ARRAY ARRAY[op.idempotency_key, op.idempotency_key || '#' || op.id] LOOP
-        INSERT INTO ledger_entry (
-            id, tenant_id, owner_tenant_id, payer_tenant_id, kind, idempotency_key, payload_hash, operation_id, attempt_id,
-            token_type, operation, provider, model, model_family, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
-            plain_output_tokens, reasoning_tokens, total_tokens, token_source, billable, cost_usd, price_id, reason, actor,
-            day, agent_id, collection_id, document_id, conversation_id, run_id, context_id, provider_request_id, attempts,
-            occurred_at, metadata)
-        VALUES (
-            p_entry_id, op.tenant_id, op.owner_tenant_id, op.payer_tenant_id, 'usage', v_key, op.payload_hash,
-            op.id, att.id, op.token_type, op.operation, att.provider, att.model, att.model_family,
-            p_counts.fresh_input_tokens, p_counts.cached_input_tokens, p_counts.cache_write_tokens,
-            p_counts.plain_output_tokens, p_counts.reasoning_tokens, ledger_sum(p_counts), p_counts.token_source,
-            op.billable, ledger_cost(price, p_counts), price.id, '', '', att.day, op.agent_id, op.collection_id,
-            op.document_id, op.conversation_id, op.run_id, op.context_id, att.provider_request_id, att.number,
-            att.opened_at, op.metadata || p_metadata || jsonb_build_object('operation_id', op.id))
-        ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
-        RETURNING * INTO e;
-        EXIT WHEN e.id IS NOT NULL;
-        PERFORM ledger_note(op.payer_tenant_id, 'idempotency_conflict', 'operation ' || op.id, 0, jsonb_build_object(
-            'operation_id', op.id, 'idempotency_key', op.idempotency_key, 'note', 'an event has the key'));
-    END LOOP;
-    RETURN e;
+    INSERT INTO ledger_entry (
+        id, tenant_id, owner_tenant_id, payer_tenant_id, kind, idempotency_key, payload_hash, operation_id, attempt_id,
+        token_type, operation, provider, model, model_family, fresh_input_tokens, cached_input_tokens, cache_write_tokens,
+        plain_output_tokens, reasoning_tokens, total_tokens, token_source, billable, cost_usd, price_id, reason, actor,
+        day, agent_id, collection_id, document_id, conversation_id, run_id, context_id, provider_request_id, attempts,
+        occurred_at, metadata)
+    SELECT p_entry_id, o.tenant_id, o.owner_tenant_id, o.payer_tenant_id, 'usage', o.idempotency_key || p_key_suffix,
+           o.payload_hash, o.id, a.id, o.token_type, o.operation, a.provider, a.model, a.model_family,
+           a.fresh_input_tokens, a.cached_input_tokens, a.cache_write_tokens, a.plain_output_tokens, a.reasoning_tokens,
+           a.fresh_input_tokens + a.cached_input_tokens + a.cache_write_tokens + a.plain_output_tokens
+           + a.reasoning_tokens, a.token_source, o.billable,
+           ledger_cost(a.fresh_input_tokens, p.fresh_input_usd, a.cached_input_tokens, p.cached_input_usd,
+                       a.cache_write_tokens, p.cache_write_usd, a.plain_output_tokens, p.plain_output_usd,
+                       a.reasoning_tokens, p.reasoning_usd),
+           p.id, '', '', a.day, o.agent_id, o.collection_id, o.document_id, o.conversation_id, o.run_id, o.context_id,
+           a.provider_request_id, a.number, a.opened_at,
+           o.metadata || p_metadata || jsonb_build_object('operation_id', o.id)
+      FROM ledger_attempt a JOIN ledger_operation o ON o.id = a.operation_id
+      LEFT JOIN LATERAL ledger_price_of(a.payer_tenant_id, a.provider, a.model, a.opened_at) p ON true
+     WHERE a.id = p_attempt_id
+    ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
+    RETURNING * INTO e;
+    IF FOUND THEN
+        RETURN e;
+    END IF;
+    SELECT o.id, o.payer_tenant_id, o.idempotency_key INTO STRICT v_operation
+      FROM ledger_operation o JOIN ledger_attempt a ON a.operation_id = o.id WHERE a.id = p_attempt_id;
+    PERFORM ledger_note(
+        v_operation.payer_tenant_id, 'idempotency_conflict', 'operation ' || v_operation.id, 0, jsonb_build_object(
+        'operation_id', v_operation.id, 'idempotency_key', v_operation.idempotency_key, 'note', 'an event has the key'));
+    IF p_key_suffix <> '' THEN
+        RAISE EXCEPTION 'operation % has an entry already', v_operation.id USING ERRCODE = 'NB410';
+    END IF;
+    RETURN ledger_enter(p_attempt_id, p_entry_id, p_metadata, '#' || v_operation.id);
 END $$;
 
--- Writes the entry again that a done operation has lost, from its settled attempt. In the operator's scope, by
--- reconciliation, which then compares the sums.
+-- Writes the entry again that a done operation has lost, from its settled attempt. By reconciliation, which then compares
+-- the sums.
 CREATE FUNCTION ledger_enter_again(p_attempt_id uuid, p_entry_id uuid) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    op ledger_operation;
-    att ledger_attempt;
 BEGIN
-    SELECT * INTO STRICT att FROM ledger_attempt a WHERE a.id = p_attempt_id;
-    SELECT * INTO STRICT op FROM ledger_operation o WHERE o.id = att.operation_id FOR NO KEY UPDATE;
-    PERFORM ledger_enter(op, att, p_entry_id, ROW(att.fresh_input_tokens, att.cached_input_tokens, att.cache_write_tokens,
-        att.plain_output_tokens, att.reasoning_tokens, att.token_source)::ledger_counts,
-        '{"resolved_by": "reconciliation"}');
+    PERFORM FROM ledger_operation o JOIN ledger_attempt a ON a.operation_id = o.id
+      WHERE a.id = p_attempt_id FOR NO KEY UPDATE OF o;
+    PERFORM ledger_enter(p_attempt_id, p_entry_id, '{"resolved_by": "reconciliation"}');
 END $$;
 
--- Locks the operation of an attempt.
-CREATE FUNCTION ledger_lock_operation_of(p_attempt_id uuid) RETURNS ledger_operation LANGUAGE plpgsql AS $$
+-- Locks the operation of an attempt, which must be these parties'.
+CREATE FUNCTION ledger_lock_operation_of(p_consumer uuid, p_owner uuid, p_payer uuid, p_attempt_id uuid)
+RETURNS ledger_operation LANGUAGE plpgsql AS $$
 DECLARE
     op ledger_operation;
 BEGIN
     SELECT o.* INTO op FROM ledger_operation o
-     WHERE o.id = (SELECT a.operation_id FROM ledger_attempt a WHERE a.id = p_attempt_id) FOR NO KEY UPDATE;
+     WHERE o.id = (SELECT a.operation_id FROM ledger_attempt a WHERE a.id = p_attempt_id)
+       AND o.tenant_id = p_consumer AND o.owner_tenant_id = p_owner AND o.payer_tenant_id = p_payer
+       FOR NO KEY UPDATE;
     IF op.id IS NULL THEN
         RAISE EXCEPTION 'no such attempt' USING ERRCODE = 'NB404';
     END IF;
@@ -204,12 +206,10 @@ END $$;
 
 -- An answer that comes after somebody else has taken its operation over ends it under that one's hands: the call that is
 -- open now proves nothing any more, and is counted late when its answer comes.
-CREATE FUNCTION ledger_doubt_others(op ledger_operation, att ledger_attempt) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION ledger_doubt_others(p_operation_id uuid) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF att.epoch <> op.lease_epoch THEN
-        UPDATE ledger_attempt a SET state = 'unknown', error_code = 'overtaken'
-         WHERE a.operation_id = op.id AND a.state = 'open';
-    END IF;
+    UPDATE ledger_attempt a SET state = 'unknown', error_code = 'overtaken'
+     WHERE a.operation_id = p_operation_id AND a.state = 'open';
 END $$;
 
 -- What the provider counted for an attempt whose operation it can no longer settle. Where an entry was written at an
@@ -261,28 +261,24 @@ CREATE FUNCTION ledger_settle(
     p_provider_request_id text, p_raw_usage jsonb, p_result jsonb, p_metadata jsonb
 ) RETURNS ledger_settlement LANGUAGE plpgsql AS $$
 DECLARE
-    op ledger_operation;
-    att ledger_attempt;
+    op record;
+    att record;
     settlement ledger_settlement;
     v_total CONSTANT bigint := ledger_sum(p_counts);
+    e ledger_entry;
+    v_counted integer;
+    v_moved boolean;
 BEGIN
-    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
-    op := ledger_lock_operation_of(p_attempt_id);
-    settlement.operation_id := op.id;
-    settlement.state := op.state;
-    settlement.result := op.result;
-    settlement.overage_tokens := 0;
-    settlement.fresh_input_tokens := p_counts.fresh_input_tokens;
-    settlement.cached_input_tokens := p_counts.cached_input_tokens;
-    settlement.cache_write_tokens := p_counts.cache_write_tokens;
-    settlement.plain_output_tokens := p_counts.plain_output_tokens;
-    settlement.reasoning_tokens := p_counts.reasoning_tokens;
-    settlement.token_source := p_counts.token_source;
-    IF op.state <> 'pending' THEN
-        settlement.outcome := ledger_count_late(op, p_attempt_id, p_entry_id, p_counts, p_provider_request_id, p_raw_usage);
-        RETURN settlement;
+    -- Waits for whoever has the operation locked, and then finds it only if it is pending still.
+    UPDATE ledger_operation o
+       SET state = 'done', result = p_result, lease_expires_at = NULL, finished_at = clock_timestamp()
+     WHERE o.id = (SELECT a.operation_id FROM ledger_attempt a WHERE a.id = p_attempt_id) AND o.state = 'pending'
+       AND o.tenant_id = p_consumer AND o.owner_tenant_id = p_owner AND o.payer_tenant_id = p_payer
+    RETURNING o.id, o.billable, o.lease_epoch INTO op;
+    IF NOT FOUND THEN
+        RETURN ledger_settle_late(ledger_lock_operation_of(p_consumer, p_owner, p_payer, p_attempt_id), p_attempt_id,
+                                  p_entry_id, p_counts, p_provider_request_id, p_raw_usage);
     END IF;
-
     UPDATE ledger_attempt a
        SET state = 'settled', held_tokens = 0,
            fresh_input_tokens = p_counts.fresh_input_tokens, cached_input_tokens = p_counts.cached_input_tokens,
@@ -292,25 +288,41 @@ BEGIN
            overage_tokens = CASE WHEN op.billable THEN greatest(v_total - a.hold_tokens, 0) ELSE 0 END,
            closed_at = clock_timestamp()
      WHERE a.id = p_attempt_id AND a.state IN ('open', 'unknown')
-    RETURNING * INTO att;
-    IF att.id IS NULL THEN
+    RETURNING a.epoch, a.day, a.hold_tokens, a.overage_tokens INTO att;
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'attempt_closed' USING ERRCODE = 'NB410';
     END IF;
-    UPDATE ledger_operation o
-       SET state = 'done', result = p_result, lease_expires_at = NULL, finished_at = clock_timestamp()
-     WHERE o.id = op.id;
-    PERFORM ledger_doubt_others(op, att);
-    PERFORM ledger_count(ARRAY[ledger_enter(op, att, p_entry_id, p_counts, p_metadata)]);
+    IF att.epoch <> op.lease_epoch THEN
+        PERFORM ledger_doubt_others(op.id);
+    END IF;
+    e := ledger_enter(p_attempt_id, p_entry_id, p_metadata);
+    v_counted := ledger_count_daily(e) + ledger_count_monthly(e);
     -- A pending operation has no entry at an estimate, so all of the hold was still set aside.
-    PERFORM ledger_move(p_payer, att.day, att.hold_tokens, CASE WHEN op.billable THEN v_total ELSE 0 END);
+    v_moved := ledger_move(p_payer, att.day, att.hold_tokens, CASE WHEN op.billable THEN v_total ELSE 0 END);
     IF att.overage_tokens > 0 THEN
-        PERFORM ledger_note(p_payer, 'overage', 'attempt ' || att.id, att.overage_tokens, jsonb_build_object(
+        PERFORM ledger_note(p_payer, 'overage', 'attempt ' || p_attempt_id, att.overage_tokens, jsonb_build_object(
             'operation_id', op.id, 'hold_tokens', att.hold_tokens, 'total_tokens', v_total, 'raw_usage', p_raw_usage));
     END IF;
     settlement.outcome := 'settled';
+    settlement.operation_id := op.id;
     settlement.state := 'done';
-    settlement.result := p_result;
     settlement.overage_tokens := att.overage_tokens;
+    RETURN settlement;
+END $$;
+
+-- What ledger_settle does where the operation has ended already.
+CREATE FUNCTION ledger_settle_late(
+    op ledger_operation, p_attempt_id uuid, p_entry_id uuid, p_counts ledger_counts, p_provider_request_id text,
+    p_raw_usage jsonb
+) RETURNS ledger_settlement LANGUAGE plpgsql AS $$
+DECLARE
+    settlement ledger_settlement;
+BEGIN
+    settlement.outcome := ledger_count_late(op, p_attempt_id, p_entry_id, p_counts, p_provider_request_id, p_raw_usage);
+    settlement.operation_id := op.id;
+    settlement.state := op.state;
+    settlement.overage_tokens := 0;
+    settlement.result := op.result;
     RETURN settlement;
 END $$;
 
@@ -326,9 +338,11 @@ DECLARE
     att ledger_attempt;
     v_spent bigint;
     v_released bigint;
+    e ledger_entry;
+    v_counted integer;
+    v_moved boolean;
 BEGIN
-    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
-    op := ledger_lock_operation_of(p_attempt_id);
+    op := ledger_lock_operation_of(p_consumer, p_owner, p_payer, p_attempt_id);
     SELECT a.* INTO STRICT att FROM ledger_attempt a WHERE a.id = p_attempt_id;
     IF op.state <> 'pending' OR att.state NOT IN ('open', 'unknown') THEN
         RETURN false;
@@ -341,14 +355,16 @@ BEGIN
            cache_write_tokens = p_counts.cache_write_tokens, plain_output_tokens = p_counts.plain_output_tokens,
            reasoning_tokens = p_counts.reasoning_tokens, token_source = p_counts.token_source,
            provider_request_id = p_provider_request_id
-     WHERE a.id = att.id
-    RETURNING * INTO att;
+     WHERE a.id = att.id;
     UPDATE ledger_operation o
        SET state = p_state, result = p_result, lease_expires_at = NULL, finished_at = clock_timestamp()
      WHERE o.id = op.id;
-    PERFORM ledger_doubt_others(op, att);
-    PERFORM ledger_count(ARRAY[ledger_enter(op, att, p_entry_id, p_counts, p_metadata)]);
-    PERFORM ledger_move(p_payer, att.day, v_released, v_spent);
+    IF att.epoch <> op.lease_epoch THEN
+        PERFORM ledger_doubt_others(op.id);
+    END IF;
+    e := ledger_enter(p_attempt_id, p_entry_id, p_metadata);
+    v_counted := ledger_count_daily(e) + ledger_count_monthly(e);
+    v_moved := ledger_move(p_payer, att.day, v_released, v_spent);
     RETURN true;
 END $$;
 
@@ -358,9 +374,8 @@ CREATE FUNCTION ledger_report(
     p_provider_request_id text, p_raw_usage jsonb
 ) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
-    RETURN ledger_count_late(ledger_lock_operation_of(p_attempt_id), p_attempt_id, p_adjustment_id, p_counts,
-                             p_provider_request_id, p_raw_usage);
+    RETURN ledger_count_late(ledger_lock_operation_of(p_consumer, p_owner, p_payer, p_attempt_id), p_attempt_id,
+                             p_adjustment_id, p_counts, p_provider_request_id, p_raw_usage);
 END $$;
 
 -- Closes an attempt without usage. 'void' only on proof that the provider did not count it: the hold goes out, and what
@@ -375,8 +390,7 @@ DECLARE
     op ledger_operation;
     att ledger_attempt;
 BEGIN
-    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
-    op := ledger_lock_operation_of(p_attempt_id);
+    op := ledger_lock_operation_of(p_consumer, p_owner, p_payer, p_attempt_id);
     -- A provider's message may quote the question, and a payer who did not ask it can read attempts.
     v_detail := CASE WHEN op.payer_tenant_id = op.tenant_id THEN p_error_detail ELSE '' END;
     SELECT a.* INTO STRICT att FROM ledger_attempt a WHERE a.id = p_attempt_id;
@@ -410,14 +424,14 @@ CREATE FUNCTION ledger_end(
     p_error_detail text
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM ledger_open_scope(p_consumer, p_owner, p_payer);
     UPDATE ledger_operation o
        SET state = p_state, error_code = p_error_code, lease_expires_at = NULL,
            -- What a payer may spend is none of a consumer's business.
            error_detail = CASE WHEN p_error_code = 'budget_exceeded' AND p_payer <> p_consumer THEN ''
                                ELSE p_error_detail END,
            finished_at = clock_timestamp()
-     WHERE o.id = p_operation_id AND o.state = 'pending' AND o.lease_epoch = coalesce(p_epoch, o.lease_epoch);
+     WHERE o.id = p_operation_id AND o.state = 'pending' AND o.lease_epoch = coalesce(p_epoch, o.lease_epoch)
+       AND o.tenant_id = p_consumer AND o.owner_tenant_id = p_owner AND o.payer_tenant_id = p_payer;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -427,7 +441,7 @@ END $$;
 
 -- Gives up unknown attempts whose deadline lies further back than the grace period: the one place where time alone, the
 -- database's, releases a hold. An entry at an estimate stands as it is. Operations that somebody has locked are left for
--- the next round. In the operator's scope. Returns what was given up.
+-- the next round. Returns what was given up.
 CREATE FUNCTION ledger_give_up(p_grace interval, p_limit integer)
 RETURNS TABLE (attempt_id uuid, tenant_id uuid, payer_tenant_id uuid, held_tokens bigint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
