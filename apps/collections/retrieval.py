@@ -1,6 +1,6 @@
 """From a question to the passages that may answer it: embed it once per kind of space, then search."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -35,16 +35,18 @@ def retrieve(
     similarity_threshold: float,
     mode: Mode = DEFAULT_MODE,
     charge: Charge,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Retrieved:
     """Search collections that may live in different spaces; each is asked with a vector of its own model.
 
     ``charge`` describes the embedding of the question; with several kinds of space each is a step of it.
+    ``cancelled`` is asked before each is paid for; see :func:`apps.gateway.services.embed`.
     """
     if not collections:
         return Retrieved(hits=(), counts=TokenCounts())
     with unit_of_work(ctx):
         spaces = services.live_spaces(ctx, list(collections))
-    vectors, counts = ({}, TokenCounts()) if mode == "lexical" else _embed(ctx, question, spaces, charge)
+    vectors, counts = ({}, TokenCounts()) if mode == "lexical" else _embed(ctx, question, spaces, charge, cancelled)
     queries = [
         SpaceQuery(
             space_id=space.pk,
@@ -59,13 +61,18 @@ def retrieve(
 
 
 def _embed(
-    ctx: ExecutionContext, question: str, spaces: Sequence[EmbeddingSpace], charge: Charge
+    ctx: ExecutionContext,
+    question: str,
+    spaces: Sequence[EmbeddingSpace],
+    charge: Charge,
+    cancelled: Callable[[], bool],
 ) -> tuple[dict[EmbeddingConfig, list[float]], TokenCounts]:
     vectors: dict[EmbeddingConfig, list[float]] = {}
     total = 0
     source = "api"
     for step, config in enumerate(dict.fromkeys(map(services.embedding_config, spaces))):
-        embedded = gateway.embed(ctx, replace(charge, step=step), [question], config=config, input_type="query")
+        stepped = replace(charge, step=step)
+        embedded = gateway.embed(ctx, stepped, [question], config=config, input_type="query", cancelled=cancelled)
         assert embedded.vectors is not None
         vectors[config] = embedded.vectors[0].tolist()
         total += embedded.counts.total_tokens

@@ -38,11 +38,12 @@ class Leased(models.Model):
 
 @dataclass(eq=False)
 class Lease:
-    """A claim on one row. ``lost`` is set when somebody else has taken it over."""
+    """A claim on one row. ``lost`` is set when somebody else has taken it over, even if it is then taken back."""
 
     ctx: ExecutionContext
     model: type[Leased]
     row_id: UUID
+    #: Whoever takes the row back puts the epoch of that claim here: the next heartbeat renews it.
     epoch: int
     lost: threading.Event = field(default_factory=threading.Event)
 

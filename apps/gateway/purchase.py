@@ -21,6 +21,7 @@ from apps.core.errors import NoobleError
 from apps.gateway.errors import CallCancelledError, CallInTransactionError, ProviderStillRunningError
 from apps.gateway.offers import Bought, E, Offer, R, Received
 from apps.gateway.policy import backoff, written
+from apps.gateway.resolution import counts_of
 from apps.ledger import till
 from apps.ledger.errors import OperationEndedError
 from apps.ledger.models import Operation
@@ -37,7 +38,7 @@ from apps.ledger.types import (
 )
 from apps.providers import catalog
 from apps.providers.base import Fate
-from apps.providers.errors import ProviderError
+from apps.providers.errors import ProviderBadResponseError, ProviderError
 
 logger = logging.getLogger(__name__)
 
@@ -69,21 +70,20 @@ def purchase(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R]) -> Gener
     """
     if not outside_transactions():
         raise CallInTransactionError(f"{charge.operation} was called inside a transaction")
-    held = _hold(ctx, charge, offer, can_ask=offer.lookup is not None)
+    held = _hold(ctx, charge, offer)
     if isinstance(held, Replay):
         return _replayed(held)
     assert isinstance(held, Admitted | Unresolved)
-    with leases.kept(ctx, Operation, held.operation_id, held.epoch):
-        return (yield from _drive(ctx, charge, offer, held))
+    with leases.kept(ctx, Operation, held.operation_id, held.epoch) as lease:
+        return (yield from _drive(ctx, charge, offer, held, lease))
 
 
 def _drive(
-    ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], held: Admitted | Unresolved
+    ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], held: Admitted | Unresolved, lease: leases.Lease
 ) -> Generator[E, None, Bought]:
     """Bring the operation to its end under our lease, or let it go for the next driver."""
     try:
-        settled = _ask_about(ctx, held, offer) if isinstance(held, Unresolved) else None
-        return _bought(settled) if settled else (yield from _attempts(ctx, charge, offer, held))
+        return (yield from _attempts(ctx, charge, offer, held, lease))
     except CallCancelledError as cancelled:
         cancelled.booked = _cancel(ctx, offer, held.operation_id)
         raise
@@ -93,27 +93,32 @@ def _drive(
     except NoobleError as error:
         if error.retryable:
             # Whoever drives the work again goes on where this ended; if nobody does, the sweeper ends it.
-            till.release(ctx, held.operation_id, epoch=held.epoch)
+            till.release(ctx, held.operation_id, epoch=lease.epoch)
         else:
-            till.fail(ctx, held.operation_id, epoch=held.epoch, code=error.code, detail=error.detail)
+            till.fail(ctx, held.operation_id, epoch=lease.epoch, code=error.code, detail=error.detail)
         raise
 
 
 def _attempts(
-    ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], first: Admitted | Unresolved
+    ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], first: Admitted | Unresolved, lease: leases.Lease
 ) -> Generator[E, None, Bought]:
     """Attempt after attempt, until one settles or no other may follow."""
-    held: Held | None = first if isinstance(first, Admitted) else None
+    held: Held | None = first
     retries = ctx.llm_config.retry_attempts if ctx.llm_config else DEFAULT_ATTEMPTS - 1
     for attempt in stamina.retry_context(on=backoff, attempts=retries + 1, timeout=_seconds_left(ctx)):
         with attempt:
-            current = held or _hold(ctx, charge, offer, epoch=first.epoch)
-            held = None
-            if isinstance(current, Replay):
+            held = held or _hold_again(ctx, charge, offer, lease)
+            while isinstance(held, Unresolved):
+                # It stays unresolved when asking fails, so that nothing is called before the provider was asked.
+                if settled := _ask_about(ctx, held, offer):
+                    return _bought(settled)
+                held = _hold_again(ctx, charge, offer, lease)
+            if isinstance(held, Replay):
                 # A worker that had been taken for dead has settled meanwhile.
-                return _replayed(current)
-            assert isinstance(current, Admitted)
-            return (yield from _attempt(ctx, offer, current))
+                return _replayed(held)
+            assert isinstance(held, Admitted)
+            admitted, held = held, None
+            return (yield from _attempt(ctx, offer, admitted))
     raise AssertionError("stamina lets the last error through")
 
 
@@ -122,20 +127,52 @@ def _attempt(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted) -> Gener
     started = time.monotonic()
     try:
         result = yield from offer.send(held.attempt_id, _timeout(ctx, offer))
-        offer.check(result)
     except ProviderError as error:
-        bought = _after_failure(ctx, offer, held, error)
-        if bought:
+        if bought := _after_failure(ctx, offer, held, error):
             return bought
         raise
+    _check(ctx, offer, held.attempt_id, result)
     duration_ms = round((time.monotonic() - started) * 1000)
     return _bought(_settle(ctx, offer, held.attempt_id, result, {"execution_time_ms": duration_ms}))
 
 
-def _hold(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], *, epoch: int = 0, can_ask: bool = False) -> Held:
+def _hold(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], *, epoch: int = 0) -> Held:
     if offer.cancelled():
         raise CallCancelledError
-    return till.hold(ctx, charge, _call(ctx, offer), epoch=epoch, can_ask=can_ask)
+    return till.hold(ctx, charge, _call(ctx, offer), epoch=epoch, can_ask=offer.lookup is not None)
+
+
+def _hold_again(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], lease: leases.Lease) -> Held:
+    """Hold for the next call; if our lease was lost while we slept, as any other driver would.
+
+    Whoever took the operation over wins while its lease lives: we are refused (OperationInProgressError), and what we
+    then release or fail under our old epoch is nothing. If it has settled, we get its result. If it died or let go, we
+    win the operation back under a new epoch, which is the one that the heartbeat renews and we release or fail from
+    now on; what it had called is asked about first, where the provider can be asked.
+    """
+    held = _hold(ctx, charge, offer, epoch=lease.epoch)
+    if isinstance(held, Admitted | Unresolved):
+        lease.epoch = held.epoch
+    return held
+
+
+def _check(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID, result: R) -> None:
+    """Raise for an answer that cannot be used; what the provider counted for it is on its attempt then.
+
+    It is leakage: the hold is released, nobody is billed, another call may be made. When the provider did not say what
+    it counted, the attempt is unknown and keeps its hold.
+    """
+    try:
+        offer.check(result)
+    except ProviderBadResponseError as error:
+        logger.warning("an answer cannot be used", extra={"attempt": str(attempt_id), "code": error.code})
+        counts, request_id = offer.counts(result), result.provider_request_id
+        if result.usage:
+            _report(ctx, attempt_id, counts, request_id, result.raw_usage)
+        else:
+            note = {"code": error.code, "detail": error.detail, "request_id": request_id}
+            written(till.mark_unknown)(ctx, attempt_id, **note, seen=counts)
+        raise
 
 
 @written
@@ -158,6 +195,12 @@ def _settle(
         return settle(result=offer.keep(result))
 
 
+def _report(
+    ctx: ExecutionContext, attempt_id: UUID, counts: TokenCounts, request_id: str, raw_usage: Mapping[str, Any]
+) -> None:
+    written(till.report)(ctx, attempt_id, counts, provider_request_id=request_id, raw_usage=raw_usage)
+
+
 def _after_failure(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted, error: ProviderError) -> Bought | None:
     """Release the hold if it is proven that the provider did not count the call; otherwise keep it, and ask.
 
@@ -169,6 +212,9 @@ def _after_failure(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted, er
     note: dict[str, Any] = {"code": error.code, "detail": error.detail, "request_id": request_id}
     if error.uncounted:
         written(till.void)(ctx, held.attempt_id, **note)
+        return None
+    if error.usage:
+        _report(ctx, held.attempt_id, counts_of(error.usage), request_id, error.usage.raw)
         return None
     written(till.mark_unknown)(ctx, held.attempt_id, **note, seen=received.counts if received else None)
     try:
@@ -217,16 +263,26 @@ def _ask_about(ctx: ExecutionContext, unresolved: Unresolved, offer: Offer[E, R]
 
 
 def ask(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID) -> Settlement | None:
-    """Settle or void an attempt by the provider's word. None: it was never seen there, or cannot be asked about."""
+    """Settle or void an attempt by the provider's word. None: there is no answer that can be used, or no asking."""
     if offer.lookup is None:
         return None
-    fate: Any = offer.lookup(str(attempt_id))
+    try:
+        fate: Any = offer.lookup(str(attempt_id))
+    except ProviderBadResponseError as error:
+        if error.usage is None:
+            raise
+        _report(ctx, attempt_id, counts_of(error.usage), error.provider_request_id, error.usage.raw)
+        return None
     if fate is Fate.RUNNING:
         raise ProviderStillRunningError("It is asked again when the work is driven again.")
     if fate is Fate.NOT_SEEN:
         written(till.void)(ctx, attempt_id, code="not_seen", detail="The provider never saw the request.")
         return None
-    offer.check(fate)
+    try:
+        _check(ctx, offer, attempt_id, fate)
+    except ProviderBadResponseError:
+        # It would be no other if it were asked for again: what is left is another call.
+        return None
     return _settle(ctx, offer, attempt_id, fate, {"resolved_by": "lookup"})
 
 

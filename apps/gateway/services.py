@@ -57,11 +57,23 @@ class Embedded:
     replayed: bool
 
 
-def complete(ctx: ExecutionContext, charge: Charge, request: ChatRequest, *, provider: str) -> Completion:
-    """The model's answer, bought once: a repeated call of the same charge gets the same answer without a call."""
+def complete(
+    ctx: ExecutionContext,
+    charge: Charge,
+    request: ChatRequest,
+    *,
+    provider: str,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Completion:
+    """The model's answer, bought once: a repeated call of the same charge gets the same answer without a call.
+
+    ``cancelled`` is asked before every call. When it says yes, none is made, the operation ends as cancelled and
+    CallCancelledError is raised.
+    """
     adapter = registry.chat(provider)
     send = at_once(lambda attempt, timeout: adapter.complete(request, request_id=str(attempt), timeout=timeout))
-    return completion(buy(ctx, charge, chat_offer(ctx, request, adapter, provider=provider, send=send)))
+    offer = chat_offer(ctx, request, adapter, provider=provider, send=send)
+    return completion(buy(ctx, charge, replace(offer, cancelled=cancelled)))
 
 
 def chat_offer(
@@ -105,8 +117,9 @@ def embed(
     config: EmbeddingConfig,
     input_type: InputType = "document",
     store: Store | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Embedded:
-    """The texts' vectors, bought once.
+    """The texts' vectors, bought once. ``cancelled`` as in :func:`complete`.
 
     With ``store`` they are written in the transaction that books them; without it (a query's) the operation keeps them.
     """
@@ -125,6 +138,7 @@ def embed(
         keep=lambda result: store(result.vectors) if store else _packed(result.vectors),
         keep_writes=store is not None,
         lookup=adapter.lookup if isinstance(adapter, Askable) else None,
+        cancelled=cancelled,
     )
     # An entry is written for vectors of all texts or for none.
     facts = {**metadata.of_texts(texts), "dimensions": config.dimensions, "successes": len(texts), "failures": 0}

@@ -20,6 +20,7 @@ from apps.ledger.types import Charge, TokenCounts
 from apps.providers import registry
 from apps.providers.base import ChatChunk, ChatProvider, ChatRequest, ChatResult
 from apps.providers.errors import ProviderError
+from apps.providers.lines import Line
 
 #: What becomes of an answer that broke off and that the provider cannot be asked for: it is asked for again, or what
 #: was received is answer enough.
@@ -115,8 +116,9 @@ class _Answer:
 
     def send(self, attempt_id: UUID, timeout: float) -> Generator[Event, None, ChatResult]:
         """One call: its pieces, then its result."""
-        chunks = self.adapter.stream(self.request, request_id=str(attempt_id), timeout=timeout)
-        with Upstream(chunks) as upstream:
+        line = Line()
+        chunks = self.adapter.stream(self.request, request_id=str(attempt_id), timeout=timeout, line=line)
+        with Upstream(chunks, line) as upstream:
             # From here on the call can cost something, and a caller who closes us at the reset cancels this attempt.
             void, self.text = self.text, ""
             self.attempt_id, self.latest, self.running = attempt_id, ChatChunk(), True

@@ -1,8 +1,8 @@
 """A provider's stream, read so that its reader can look up while it is silent.
 
-Nothing interrupts a thread that waits for the next byte of a provider. So a thread of its own does the waiting, puts
-what arrives into a queue and knows nothing else: no database, no state of ours. Whoever takes from the queue looks up
-every :data:`POLL_SECONDS`.
+A thread that waits for the next byte of a provider can't look up. So a thread of its own does the waiting, puts what
+arrives into a queue and knows nothing else: no database, no state of ours. Whoever takes from the queue looks up every
+:data:`POLL_SECONDS`, and hangs up when it leaves.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from typing import Self, cast
 from apps.gateway.errors import CallCancelledError
 from apps.providers.base import ChatChunk
 from apps.providers.errors import ProviderTimeoutError
+from apps.providers.lines import Line
 
 POLL_SECONDS = 0.25
 
@@ -22,13 +23,15 @@ POLL_SECONDS = 0.25
 class Upstream:
     """A stream that is being read while the block runs; the call goes out when the block is entered.
 
-    Leaving the block early closes the upstream call with the next chunk that arrives, or when the call's own time is
-    up: the thread is told, and whatever it still reads is thrown away. It is a daemon: it keeps no process alive.
+    Leaving the block early hangs up, which ends the thread's wait at once; before the head of the answer has come, when
+    it comes, or when the call's own time is up. What is still read is thrown away. The thread is a daemon: it keeps no
+    process alive.
     """
 
-    def __init__(self, chunks: Iterator[ChatChunk]) -> None:
+    def __init__(self, chunks: Iterator[ChatChunk], line: Line) -> None:
         # The contract of a provider's stream says that it can be closed, as a generator can.
         self._chunks = cast("Generator[ChatChunk, None, None]", chunks)
+        self._line = line
         self._arrived: queue.SimpleQueue[ChatChunk | BaseException] = queue.SimpleQueue()
         self._left = threading.Event()
 
@@ -38,6 +41,7 @@ class Upstream:
 
     def __exit__(self, *_: object) -> None:
         self._left.set()
+        self._line.hang_up()
 
     def chunks(self, *, timeout: float, cancelled: Callable[[], bool]) -> Iterator[ChatChunk]:
         """The chunks up to the closing one.

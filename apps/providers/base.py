@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from apps.providers.lines import Line
+
 Role = Literal["system", "user", "assistant"]
 InputType = Literal["document", "query"]
 TokenSource = Literal["api", "estimated"]
@@ -154,10 +156,13 @@ class ChatProvider(Protocol):
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
         """Answer in one piece, within ``timeout`` seconds; ``request_id`` is ours and goes out with the request."""
 
-    def stream(self, request: ChatRequest, *, request_id: str, timeout: float) -> Iterator[ChatChunk]:
+    def stream(
+        self, request: ChatRequest, *, request_id: str, timeout: float, line: Line | None = None
+    ) -> Iterator[ChatChunk]:
         """Answer piece by piece; the call goes out with the first ``next()``.
 
         A stream that ends without its closing chunk ends with an error. Closing the iterator closes the upstream call.
+        Only the thread that reads can do so; any other hangs up on ``line``, which ends the stream with an error.
         """
 
 

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from apps.core.errors import InvalidRequestError, NoobleError
+from apps.providers.base import Usage
 
 
 class UnknownProviderError(InvalidRequestError):
@@ -33,10 +34,18 @@ class ProviderError(NoobleError):
     uncounted: ClassVar[bool] = False
 
     def __init__(
-        self, detail: str = "", *, provider_request_id: str = "", retry_after: float | None = None, **extra: Any
+        self,
+        detail: str = "",
+        *,
+        provider_request_id: str = "",
+        retry_after: float | None = None,
+        usage: Usage | None = None,
+        **extra: Any,
     ) -> None:
         super().__init__(detail, **extra)
         self.provider_request_id = provider_request_id
+        #: What the provider counted, when it said so in an answer that cannot be used; what it sent is in its ``raw``.
+        self.usage = usage
         #: Seconds the provider asked us to wait, when it did.
         self.retry_after = retry_after
 

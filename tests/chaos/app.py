@@ -5,7 +5,7 @@ of streaming buys its answer by it, and everything around it, from the work list
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -36,11 +36,18 @@ class StoppedError(NoobleError):
     code = "stopped"
 
 
-def complete(ctx: ExecutionContext, charge: Charge, request: ChatRequest, *, provider: str) -> Completion:
+def complete(
+    ctx: ExecutionContext,
+    charge: Charge,
+    request: ChatRequest,
+    *,
+    provider: str,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Completion:
     """Stands in for ``services.complete``."""
     way = _WAY.search(str(charge.payload["question"]))
     if way is None:
-        return _at_once(ctx, charge, request, provider=provider)
+        return _at_once(ctx, charge, request, provider=provider, cancelled=cancelled)
     shown: list[str] = []
     events = streaming.stream(
         ctx,

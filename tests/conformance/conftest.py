@@ -23,6 +23,7 @@ from apps.providers.base import (
     Fate,
     Passage,
 )
+from apps.providers.lines import Line
 from tests.conformance.subjects import ASKABLE, EMBEDDING, REMOTE, SUBJECTS, Subject
 from tests.fakes.process import FakeProvider
 
@@ -59,10 +60,12 @@ class Tried:
         adapter = registry.chat(self.subject.name)
         return adapter.complete(request or self.question(), request_id=self.request_id, timeout=timeout)
 
-    def stream(self, request: ChatRequest | None = None, *, timeout: float = TIMEOUT) -> Iterator[ChatChunk]:
+    def stream(
+        self, request: ChatRequest | None = None, *, timeout: float = TIMEOUT, line: Line | None = None
+    ) -> Iterator[ChatChunk]:
         """The answer piece by piece."""
         adapter = registry.chat(self.subject.name)
-        return adapter.stream(request or self.question(), request_id=self.request_id, timeout=timeout)
+        return adapter.stream(request or self.question(), request_id=self.request_id, timeout=timeout, line=line)
 
     def embed(self, *texts: str, dimensions: int | None = None, model: str = "") -> EmbeddingResult:
         """The texts' vectors."""

@@ -2,6 +2,7 @@
 
 from apps.providers import tokens
 from apps.providers.base import ChatChunk, ChatMessage, ChatRequest
+from apps.providers.lines import Line
 from tests.conformance.conftest import PASSAGE, QUESTION, Tried
 from tests.fakes.process import FakeProvider
 
@@ -96,6 +97,17 @@ def test_an_abandoned_stream_leaves_the_adapter_usable(chat: Tried) -> None:
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert chat.complete().text
+
+
+def test_hanging_up_after_the_end_leaves_the_connection_to_others(remote: Tried, fake: FakeProvider) -> None:
+    line = Line()
+    stream = remote.stream(line=line)
+    assert list(stream)[-1].finish_reason
+    other = remote.stream()
+    next(other)
+    line.hang_up()
+    assert list(other)[-1].finish_reason
+    assert len({arrival["peer"] for arrival in fake.arrivals()}) == 1
 
 
 # What goes out

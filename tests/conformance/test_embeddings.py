@@ -63,7 +63,10 @@ def test_too_few_vectors_are_a_bad_response(remote_embedding: Tried, fake: FakeP
     with pytest.raises(ProviderBadResponseError) as caught:
         remote_embedding.embed(*TEXTS)
     assert not caught.value.uncounted
-    assert len(fake.tally()) == 1
+    [line] = fake.tally()
+    assert caught.value.usage
+    assert caught.value.usage.total_tokens == line["total"]
+    assert caught.value.usage.raw["total_tokens"] == line["total"]
 
 
 def test_the_request_goes_out_once_with_our_id(remote_embedding: Tried, fake: FakeProvider) -> None:

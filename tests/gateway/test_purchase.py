@@ -321,4 +321,9 @@ def test_a_vector_of_another_length_is_never_stored(owner: Persona, fake_provide
     fake_provider.fail("shape", match={"contains": marker}, times=None)
     with pytest.raises(ProviderBadResponseError):
         gateway.embed(context(owner), charge, [marker, "two"], config=EMBEDDING)
-    assert states(owner) == ["unknown"]
+    with unit_of_work(owner.ctx):
+        attempts = list(Attempt.objects.all())
+    assert {attempt.state for attempt in attempts} == {"lost"}
+    assert sum(attempt.input_tokens for attempt in attempts) == counted(fake_provider, owner) > 0
+    assert all(attempt.provider_request_id and attempt.raw_usage for attempt in attempts)
+    assert check_books(owner.ctx).held_tokens == 0

@@ -10,9 +10,11 @@ import pytest
 
 from apps.gateway.errors import CallCancelledError
 from apps.gateway.upstream import Upstream
+from apps.providers.adapters.groq import GroqProvider
 from apps.providers.adapters.openai import OpenAIProvider
 from apps.providers.base import ChatChunk, ChatMessage, ChatRequest, ProviderConfig
 from apps.providers.errors import ProviderTimeoutError
+from apps.providers.lines import Line
 
 REQUEST = ChatRequest(model="m", messages=(ChatMessage(role="user", content="Hello?"),), max_tokens=50)
 
@@ -22,17 +24,24 @@ def never() -> bool:
 
 
 class Talker(BaseHTTPRequestHandler):
-    """Streams word after word until the caller has gone."""
+    """Streams word after word until the caller has gone, or one word and then listens for it."""
 
     server: "TalkingServer"
 
     def do_POST(self) -> None:
         event = {"choices": [{"index": 0, "delta": {"content": "and "}, "finish_reason": None}]}
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.set()
+        self.server.may_answer.wait()
         self.send_response(200)
         self.end_headers()
         try:
             while not self.server.over.wait(0.01):
                 self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+                if self.server.silent:
+                    self.rfile.read(1)
+                    self.server.caller_gone.set()
+                    return
         except ConnectionError:
             self.server.caller_gone.set()
 
@@ -46,23 +55,51 @@ class TalkingServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Talker)
         self.caller_gone, self.over = threading.Event(), threading.Event()
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+        self.silent = False
 
 
 @pytest.fixture
 def talking_server() -> Iterator[TalkingServer]:
     with TalkingServer() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.may_answer.set()
         yield server
         server.over.set()
         server.shutdown()
 
 
 def test_a_provider_that_still_talks_sees_its_caller_go(talking_server: TalkingServer) -> None:
-    adapter = OpenAIProvider(ProviderConfig(base_url=f"http://127.0.0.1:{talking_server.server_port}/v1"))
-    with Upstream(adapter.stream(REQUEST, request_id="r", timeout=30)) as upstream:
+    with upstream_of(talking_server, OpenAIProvider) as upstream:
         assert next(upstream.chunks(timeout=30, cancelled=never)).delta == "and "
         assert not talking_server.caller_gone.is_set()
     assert talking_server.caller_gone.wait(10)
+
+
+@pytest.mark.parametrize("adapter", [OpenAIProvider, GroqProvider])
+def test_a_provider_that_is_silent_sees_its_caller_go(
+    talking_server: TalkingServer, adapter: type[OpenAIProvider | GroqProvider]
+) -> None:
+    talking_server.silent = True
+    with upstream_of(talking_server, adapter) as upstream:
+        assert next(upstream.chunks(timeout=30, cancelled=never)).delta == "and "
+        assert not talking_server.caller_gone.is_set()
+    assert talking_server.caller_gone.wait(10)
+
+
+def test_a_provider_that_has_not_begun_to_answer_sees_its_caller_go_when_it_does(talking_server: TalkingServer) -> None:
+    talking_server.silent = True
+    talking_server.may_answer.clear()
+    with upstream_of(talking_server, OpenAIProvider):
+        assert talking_server.asked.wait(10)
+    talking_server.may_answer.set()
+    assert talking_server.caller_gone.wait(10)
+
+
+def upstream_of(server: TalkingServer, adapter: type[OpenAIProvider | GroqProvider]) -> Upstream:
+    config = ProviderConfig(api_key="k", base_url=f"http://127.0.0.1:{server.server_port}")
+    line = Line()
+    return Upstream(adapter(config).stream(REQUEST, request_id="r", timeout=600, line=line), line)
 
 
 def test_leaving_early_closes_the_upstream_call_with_its_next_chunk() -> None:
@@ -80,7 +117,7 @@ def test_leaving_early_closes_the_upstream_call_with_its_next_chunk() -> None:
         finally:
             ended.set()
 
-    with Upstream(chunks()) as upstream:
+    with Upstream(chunks(), Line()) as upstream:
         assert next(upstream.chunks(timeout=10, cancelled=never)).delta == "one"
     left.set()
     assert ended.wait(10)
@@ -95,7 +132,7 @@ def test_what_arrived_in_time_is_not_lost_to_a_slow_reader() -> None:
         yield ChatChunk(finish_reason="stop")
         read.set()
 
-    with Upstream(chunks()) as upstream:
+    with Upstream(chunks(), Line()) as upstream:
         assert read.wait(10)
         assert [chunk.delta for chunk in upstream.chunks(timeout=0, cancelled=never)] == ["one", ""]
 
@@ -107,7 +144,7 @@ def test_it_looks_up_from_a_stream_that_is_silent() -> None:
         over.wait()
         yield ChatChunk(finish_reason="stop")
 
-    with Upstream(chunks()) as upstream:
+    with Upstream(chunks(), Line()) as upstream:
         looks = iter([False, False, True])
         with pytest.raises(CallCancelledError):
             next(upstream.chunks(timeout=10, cancelled=lambda: next(looks)))
@@ -121,5 +158,5 @@ def test_whatever_ends_the_reading_is_raised_where_the_chunks_are_taken() -> Non
         yield ChatChunk(delta="one")
         raise KeyboardInterrupt
 
-    with Upstream(chunks()) as upstream, pytest.raises(KeyboardInterrupt):
+    with Upstream(chunks(), Line()) as upstream, pytest.raises(KeyboardInterrupt):
         list(upstream.chunks(timeout=10, cancelled=never))

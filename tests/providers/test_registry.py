@@ -15,6 +15,7 @@ from apps.providers.base import (
     ProviderConfig,
 )
 from apps.providers.errors import ProviderNotConfiguredError, UnknownProviderError, UnsupportedOperationError
+from apps.providers.lines import Line
 from tests.providers.conftest import Deploy
 
 
@@ -30,7 +31,9 @@ class Custom:
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
         raise NotImplementedError
 
-    def stream(self, request: ChatRequest, *, request_id: str, timeout: float) -> Iterator[ChatChunk]:
+    def stream(
+        self, request: ChatRequest, *, request_id: str, timeout: float, line: Line | None = None
+    ) -> Iterator[ChatChunk]:
         raise NotImplementedError
 
 

@@ -19,6 +19,7 @@ from apps.providers.errors import (
     ProviderRefusedError,
     ProviderTimeoutError,
 )
+from apps.providers.lines import Line
 
 #: A provider that cannot be reached is known sooner than the answer's own time is up.
 CONNECT_SECONDS = 5.0
@@ -53,11 +54,15 @@ class Channel:
         with self._response(create, body, request_id, timeout) as (response, parts):
             return Answer(data=self._parsed(b"".join(parts)), request_id=_id_of(response))
 
-    def events(self, create: Create, body: Mapping[str, Any], *, request_id: str, timeout: float) -> Iterator[Answer]:
+    def events(
+        self, create: Create, body: Mapping[str, Any], *, request_id: str, timeout: float, line: Line | None = None
+    ) -> Iterator[Answer]:
         """The events of a stream, up to its end. Whether it was whole is for the reader to say."""
         with self._response(create, body, request_id, timeout) as (response, parts):
-            for line in _lines(parts):
-                kind, _, value = line.partition(b":")
+            if line:
+                line.lend(response.http_response, self.http)
+            for text in _lines(parts):
+                kind, _, value = text.partition(b":")
                 if kind != b"data":
                     continue
                 if value.strip() == b"[DONE]":

@@ -10,6 +10,7 @@ from apps.providers import catalog
 from apps.providers.adapters import wire
 from apps.providers.adapters.channel import Channel
 from apps.providers.base import ChatChunk, ChatRequest, ChatResult, ProviderConfig
+from apps.providers.lines import Line
 
 BASE_URL = "https://api.groq.com"
 #: The SDK puts this before its paths itself; a base URL that was copied for an OpenAI client ends in it.
@@ -29,10 +30,12 @@ class GroqProvider:
         answer = self._channel.answer(create, _chat(request), request_id=request_id, timeout=timeout)
         return wire.chat_result(answer, _facts(request.model))
 
-    def stream(self, request: ChatRequest, *, request_id: str, timeout: float) -> Iterator[ChatChunk]:
+    def stream(
+        self, request: ChatRequest, *, request_id: str, timeout: float, line: Line | None = None
+    ) -> Iterator[ChatChunk]:
         create = self._client.chat.completions.with_streaming_response.create
         body = {**_chat(request), "stream": True}
-        events = self._channel.events(create, body, request_id=request_id, timeout=timeout)
+        events = self._channel.events(create, body, request_id=request_id, timeout=timeout, line=line)
         yield from wire.chat_chunks(events, _facts(request.model))
 
 

@@ -19,6 +19,7 @@ from apps.providers.base import (
 from apps.providers.encodings import wellformed
 from apps.providers.errors import ProviderRefusedError, UnknownModelError, UnsupportedDimensionsError
 from apps.providers.extraction import answers
+from apps.providers.lines import Line
 
 CHAT_MODEL = "extractive"
 EMBEDDING_MODEL = "wordllama-256"
@@ -42,7 +43,9 @@ class LocalProvider:
             model=request.model,
         )
 
-    def stream(self, request: ChatRequest, *, request_id: str, timeout: float) -> Iterator[ChatChunk]:
+    def stream(
+        self, request: ChatRequest, *, request_id: str, timeout: float, line: Line | None = None
+    ) -> Iterator[ChatChunk]:
         if request.model != CHAT_MODEL:
             raise UnknownModelError(f"The local provider has no chat model {request.model!r}. Use {CHAT_MODEL!r}.")
         said, finish_reason = "", "stop"

@@ -17,6 +17,7 @@ from apps.providers.base import (
     EmbeddingResult,
     ProviderConfig,
 )
+from apps.providers.lines import Line
 
 BASE_URL = "https://api.openai.com/v1"
 #: Services without keys take any; the SDK insists on one.
@@ -38,10 +39,12 @@ class OpenAIProvider:
         answer = self._channel.answer(create, _chat(request), request_id=request_id, timeout=timeout)
         return wire.chat_result(answer, _facts(request.model))
 
-    def stream(self, request: ChatRequest, *, request_id: str, timeout: float) -> Iterator[ChatChunk]:
+    def stream(
+        self, request: ChatRequest, *, request_id: str, timeout: float, line: Line | None = None
+    ) -> Iterator[ChatChunk]:
         create = self._client.chat.completions.with_streaming_response.create
         body = {**_chat(request), "stream": True, "stream_options": {"include_usage": True}}
-        events = self._channel.events(create, body, request_id=request_id, timeout=timeout)
+        events = self._channel.events(create, body, request_id=request_id, timeout=timeout, line=line)
         yield from wire.chat_chunks(events, _facts(request.model))
 
     def embed(self, request: EmbeddingRequest, *, request_id: str, timeout: float) -> EmbeddingResult:

@@ -29,7 +29,7 @@ def chat_result(answer: Answer, facts: ModelSpec) -> ChatResult:
     """The answer in one piece."""
     choice = _choice(answer.data)
     if choice is None:
-        raise ProviderBadResponseError("The provider's answer holds no choice.", provider_request_id=_id_of(answer))
+        raise _unusable(answer, "The provider's answer holds no choice.", at_most=facts.context_window)
     text = _text(choice.get("message"))
     raw = _usage(answer.data)
     return ChatResult(
@@ -84,10 +84,10 @@ def embedding_result(answer: Answer, request: EmbeddingRequest, facts: ModelSpec
         vectors = _vectors(answer.data["data"], request.dimensions or facts.dimensions)
     except (KeyError, TypeError, ValueError) as error:
         message = "The provider's answer holds no vectors, or some that cannot be."
-        raise ProviderBadResponseError(message, provider_request_id=_id_of(answer)) from error
+        raise _unusable(answer, message, at_most=at_most) from error
     if len(vectors) != len(request.texts):
         message = f"The provider sent {len(vectors)} vectors for {len(request.texts)} texts."
-        raise ProviderBadResponseError(message, provider_request_id=_id_of(answer))
+        raise _unusable(answer, message, at_most=at_most)
     return EmbeddingResult(
         vectors=vectors,
         usage=metering.read(raw, answered=False, at_most=at_most),
@@ -95,6 +95,12 @@ def embedding_result(answer: Answer, request: EmbeddingRequest, facts: ModelSpec
         provider_request_id=_id_of(answer),
         model=str(answer.data.get("model") or ""),
     )
+
+
+def _unusable(answer: Answer, message: str, *, at_most: int | None) -> ProviderBadResponseError:
+    """The error for an answer that came whole and is of no use: the provider counted it all the same."""
+    usage = metering.read(_usage(answer.data), answered=False, at_most=at_most)
+    return ProviderBadResponseError(message, provider_request_id=_id_of(answer), usage=usage)
 
 
 def _vectors(items: Any, size: int | None) -> Vectors:
