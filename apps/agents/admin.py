@@ -3,13 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.contrib.admin import display
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.html import format_html
+from unfold.decorators import action
+from unfold.forms import BaseDialogForm
+from unfold.widgets import UnfoldAdminTextareaWidget
 
-from apps.agents import services
+from apps.agents import runs, services
 from apps.agents.models import Agent, AgentShare, AgentVersion, Conversation, Message, Run
 from apps.core.admin_pages import WorkAdmin, list_url
+from apps.core.errors import NoobleError
 from apps.tenants import services as tenants
 from apps.tenants.admin_columns import TenantFilter, TenantRecordAdmin
 
@@ -60,12 +66,19 @@ class ConversationAdmin(TenantRecordAdmin):
         }
 
 
+class ReplayForm(BaseDialogForm):  # type: ignore[misc]
+    """Why somebody does not wait for the sweeper."""
+
+    reason = forms.CharField(max_length=300, widget=UnfoldAdminTextareaWidget)
+
+
 @admin.register(Run)
 class RunAdmin(TenantRecordAdmin, WorkAdmin):
     list_display = ("id", "preview", "tenant_id", "status", "error_code", "deliveries", "created_at", "finished_at")
     list_filter = (*WorkAdmin.list_filter, TenantFilter)
     search_fields = ("id", "conversation")
     pointers = {"agent_id": "agents.agent"}
+    actions_detail = ("replay",)
 
     @display(description="question")
     def preview(self, row: Run) -> str:
@@ -78,6 +91,29 @@ class RunAdmin(TenantRecordAdmin, WorkAdmin):
             "operations": list_url("ledger.operation", run_id=row.pk),
             "ledger entries": list_url("ledger.entry", run_id=row.pk),
         }
+
+    def has_replay_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("agents.change_run")
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Replay",
+        icon="replay",
+        permissions=("replay",),
+        dialog={"title": "Deliver this run again", "form_class": ReplayForm, "form_submit_text": "Replay"},
+    )
+    def replay(self, request: HttpRequest, form: ReplayForm, object_id: str) -> HttpResponse:
+        """Have a run that waits delivered again, in the operator's name."""
+        run = self.get_object(request, object_id)
+        if run is None:
+            raise Http404
+        try:
+            runs.replay_run(tenants.context_of_id(run.tenant_id), run.pk)
+        except NoobleError as error:
+            answer = f"Nothing was changed. {error.detail}"
+        else:
+            self.log_change(request, run, f"Replayed: {form.cleaned_data['reason']}")
+            answer = "The run is delivered again."
+        return HttpResponse(format_html('<div id="dialog-form" class="my-6"><p>{}</p></div>', answer))
 
 
 @admin.register(Message)

@@ -4,6 +4,7 @@ What was found is written to the run before the first hold on an answer, so a re
 to the model; a done operation gives its answer back without a call.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -19,11 +20,15 @@ from apps.core import work
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
+from apps.core.ids import new_id
 from apps.gateway import operations
 from apps.gateway import services as gateway
+from apps.gateway.errors import CallCancelledError
 from apps.gateway.services import Completion
 from apps.gateway.types import Charge, OperationKind, TokenCounts, TokenType
 from apps.providers.base import ChatRequest, Passage
+
+logger = logging.getLogger(__name__)
 
 
 def answer(ctx: ExecutionContext, run_id: UUID, *, task_id: str) -> bool:
@@ -32,14 +37,26 @@ def answer(ctx: ExecutionContext, run_id: UUID, *, task_id: str) -> bool:
 
 
 def _answer(ctx: ExecutionContext, run: Run) -> None:
+    try:
+        completion = _completion(ctx, run)
+    except CallCancelledError:
+        # Its row says so already.
+        logger.info("run cancelled", extra={"run": str(run.pk)})
+    else:
+        _succeed(ctx, run, completion)
+
+
+def _completion(ctx: ExecutionContext, run: Run) -> Completion:
+    """Find the passages, unless an earlier delivery has, and buy the answer that rests on them."""
     assert ctx.llm_config is not None
     with unit_of_work(ctx):
         asked = Message.objects.get(run=run, author=Author.USER)
     if run.passages is None:
         _retrieve(ctx, run, asked)
     charge, request = _generation(ctx, run, asked), _request(ctx, run, asked)
-    completion = gateway.complete(ctx, charge, request, provider=ctx.llm_config.provider)
-    _succeed(ctx, run, completion)
+    return gateway.complete(
+        ctx, charge, request, provider=ctx.llm_config.provider, cancelled=lambda: _is_cancelled(ctx, run)
+    )
 
 
 def _retrieve(ctx: ExecutionContext, run: Run, asked: Message) -> None:
@@ -53,12 +70,14 @@ def _retrieve(ctx: ExecutionContext, run: Run, asked: Message) -> None:
         limit=ctx.rag_config.max_results,
         similarity_threshold=min((collection.similarity_threshold for collection in chosen), default=0.0),
         charge=_embedding(ctx, run, asked),
+        cancelled=lambda: _is_cancelled(ctx, run),
     )
     _advance(
         ctx,
         run,
         status=RunStatus.GENERATING,
         passages=[_stored(hit) for hit in found.hits],
+        answer_message_id=new_id(),
         usage={"embedding_tokens": found.counts.total_tokens, "embedding_token_source": found.counts.source},
         retrieved_at=Now(),
     )
@@ -91,8 +110,14 @@ def _request(ctx: ExecutionContext, run: Run, asked: Message) -> ChatRequest:
 
 
 def _history(asked: Message) -> list[Message]:
-    """What was said before the question, newest first; ids are in the order of time."""
-    earlier = Message.objects.filter(conversation=asked.conversation_id, pk__lt=asked.pk)
+    """What was said before the question, newest first; ids are in the order of time.
+
+    Except that an answer has its id before it is said. One that was still on its way when the question came is left out
+    by its moment, so that every delivery puts the same question to the model.
+    """
+    earlier = Message.objects.filter(
+        conversation=asked.conversation_id, pk__lt=asked.pk, created_at__lt=asked.created_at
+    )
     return list(earlier.order_by("-id")[: prompts.MAX_HISTORY_MESSAGES])
 
 
@@ -104,7 +129,7 @@ def _passages(stored: Sequence[Mapping[str, Any]]) -> list[Passage]:
 
 
 def _embedding(ctx: ExecutionContext, run: Run, asked: Message) -> Charge:
-    facts: dict[str, Any] = {"query_type": ctx.query_type, "strategy": retrieval.DEFAULT_MODE, "service": "agents"}
+    facts = _facts(ctx)
     if run.is_shared:
         # The agent's owner sees the entry, and could find out by the hash whether a question is one it guessed.
         facts["text_hash"] = None
@@ -112,15 +137,23 @@ def _embedding(ctx: ExecutionContext, run: Run, asked: Message) -> Charge:
 
 
 def _generation(ctx: ExecutionContext, run: Run, asked: Message) -> Charge:
-    facts = {"query_type": ctx.query_type, "passages": len(run.passages or []), "service": "agents"}
+    facts = {**_facts(ctx), "passages": len(run.passages or [])}
+    if not run.is_shared:
+        facts["message_id"] = run.answer_message_id
     return _charge(run, asked, OperationKind.CHAT, TokenType.LLM, **facts)
+
+
+def _facts(ctx: ExecutionContext) -> dict[str, Any]:
+    searched = ctx.rag_config is not None and ctx.rag_config.collections
+    strategy = retrieval.DEFAULT_MODE if searched else None
+    return {"query_type": ctx.query_type, "strategy": strategy, "service": "agents"}
 
 
 def _charge(run: Run, asked: Message, operation: OperationKind, token_type: TokenType, **metadata: Any) -> Charge:
     """What identifies the work, and whom it is for.
 
-    The owner of a shared agent sees the hash in the entry's key. It is not told the message's id, without which the
-    hash proves no guess of the question.
+    The owner of a shared agent sees the hash in the entry's key. It is not told the messages' ids; without the
+    question's the hash proves no guess of it.
     """
     payload = {"message": asked.pk, "question": run.question, "agent": run.agent_id, "version": run.agent_version}
     return Charge(
@@ -147,6 +180,7 @@ def _succeed(ctx: ExecutionContext, run: Run, completion: Completion) -> None:
         )
         if finished:
             Message.objects.create(
+                id=run.answer_message_id,
                 tenant_id=run.tenant_id,
                 conversation_id=run.conversation_id,
                 run=run,
@@ -185,6 +219,12 @@ def _told(ctx: ExecutionContext, error: NoobleError) -> str:
     if error.code == "budget_exceeded" and ctx.payer_tenant_id != ctx.tenant_id:
         return "The budget of the agent's owner, who pays for its answers, does not cover this one. Ask the owner."
     return error.detail
+
+
+def _is_cancelled(ctx: ExecutionContext, run: Run) -> bool:
+    """The last look at the run before it costs something."""
+    with unit_of_work(ctx):
+        return not Run.objects.filter(pk=run.pk).exclude(status=RunStatus.CANCELLED).exists()
 
 
 def _advance(ctx: ExecutionContext, run: Run, **values: Any) -> None:

@@ -31,6 +31,12 @@ class RunNotFoundError(NotFoundError):
     code = "run_not_found"
 
 
+class NotReplayableError(ConflictError):
+    """Only a run that waits for a worker can be replayed."""
+
+    code = "not_replayable"
+
+
 class PreferenceConflictError(InvalidRequestError):
     """A header and the body ask for different things."""
 

@@ -123,6 +123,9 @@ class Run(WorkItem):
     #: What was found, written before the first hold: a repeated delivery puts the same question to the model. Of
     #: another tenant's documents it is kept no longer than the run needs it; see :attr:`final`.
     passages = models.JSONField(null=True)
+    #: The id that the answer's message will have, decided with the passages, so that the ledger can name it before
+    #: there is an answer, and names the same one however often the work is delivered.
+    answer_message_id = models.UUIDField(null=True)
     answer = models.TextField(blank=True, default="")
     citations = models.JSONField(default=list)
     usage = models.JSONField(default=dict)

@@ -1,13 +1,17 @@
-"""Runs begin, are looked up, and are cancelled; conversations are read and deleted."""
+"""Runs begin, are looked up, cancelled and replayed; conversations are read and deleted."""
 
 from uuid import UUID
 
-from apps.agents.errors import ConversationNotFoundError, RunNotFoundError
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from apps.agents.errors import ConversationNotFoundError, NotReplayableError, RunNotFoundError
 from apps.agents.models import Conversation, Message, Run
 from apps.agents.types import Author, RunStatus
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.ids import new_id
+from apps.gateway import operations
 
 FINISHED = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
 TITLE_CHARACTERS = 80
@@ -47,13 +51,55 @@ def get_run(ctx: ExecutionContext, run_id: UUID) -> Run:
 
 
 def cancel_run(ctx: ExecutionContext, run_id: UUID) -> Run:
-    """Stop a run. One that has finished stays as it is; a call that is on its way is charged when it is answered."""
+    """Stop a run, and with it what it is buying. One that has finished stays as it is.
+
+    What the provider has counted is charged: what was settled by then, and a call that is on its way, when it has been
+    answered. No other is made; only one whose hold is taken in the very moment of the cancel, after the worker's last
+    look at the run, counts as on its way.
+
+    Of this and the worker that finishes the run, whoever changes the run's row first wins. The worker: nothing is
+    cancelled. This: the worker finds that the run is no longer unfinished, and its answer is charged but not said.
+    """
+    ctx = in_scope(ctx, run_id)
     with unit_of_work(ctx):
         final = get_run(ctx, run_id).final
-        # Whoever works on it finds at its next step that the run is no longer unfinished, and stops.
         unfinished = Run.objects.filter(pk=run_id, status__in=Run.unfinished)
-        unfinished.update(status=RunStatus.CANCELLED, **final)
+        if unfinished.update(status=RunStatus.CANCELLED, **final):
+            # Operations after the run's row: the order in which a worker that gives the run up locks them, too.
+            operations.cancel(ctx, run_id=run_id)
         return get_run(ctx, run_id)
+
+
+def in_scope(ctx: ExecutionContext, run_id: UUID) -> ExecutionContext:
+    """The context with the run's owner and payer: who asks reads the run, what it buys is the three parties'."""
+    with unit_of_work(ctx):
+        run = get_run(ctx, run_id)
+    return ctx.model_copy(update={"owner_tenant_id": run.owner_tenant_id, "payer_tenant_id": run.payer_tenant_id})
+
+
+def replay_run(ctx: ExecutionContext, run_id: UUID) -> Run:
+    """Have a run delivered now, and as often as a new one: its message was lost, its worker died, or it was put off.
+
+    Raises NotReplayableError for one that somebody is at, and for one that has finished: what it was buying ended with
+    it, and is not bought again under the same keys.
+    """
+    with unit_of_work(ctx):
+        run = get_run(ctx, run_id)
+        unleased = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lt=Now())
+        waiting = Run.objects.filter(unleased, pk=run_id, status__in=Run.unfinished)
+        # A worker that claims it at the same moment, before this or after, has it: its message finds it taken.
+        if not waiting.update(
+            lease_expires_at=None, available_at=Now(), published_at=Now(), publications=1, deliveries=0
+        ):
+            raise NotReplayableError(_why_not(run))
+        run.publish()
+        return get_run(ctx, run_id)
+
+
+def _why_not(run: Run) -> str:
+    if run.status in FINISHED:
+        return f"The run is {run.status}. The question can be asked again."
+    return "A worker is at it. If that dies, the run is published again by itself."
 
 
 def delete_conversation(ctx: ExecutionContext, conversation_id: UUID) -> None:

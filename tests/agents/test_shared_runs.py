@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from apps.agents import runs
 from apps.agents.models import AgentVersion, Conversation, Message, Run
 from apps.collections.models import Chunk, Collection, Document
 from apps.core import clock
@@ -330,6 +331,18 @@ def test_a_shared_run_that_is_cancelled_keeps_nothing_of_what_was_found(sharing:
     assert sharing.consumer.run(run_id).passages is None
     sharing.consumer.fake.release()
     wait_until(lambda: len(entries_of(sharing.consumer.persona, run_id)) == 2, seconds=30)
+
+
+@pytest.mark.parametrize("payer", ["owner"], indirect=True)
+@pytest.mark.parametrize("provider", ["fake"], indirect=True)
+def test_code_cancels_a_shared_run_in_the_consumers_own_name(sharing: Sharing) -> None:
+    sharing.consumer.fake.fail("429", retry_after_ms="3000", match={"path": "chat", "contains": QUESTION})
+    run_id = sharing.consumer.ask(sharing.agent, QUESTION)
+    wait_until(lambda: "void" in [each.state for each in sharing.consumer.attempts()], seconds=30)
+    assert runs.cancel_run(sharing.consumer.persona.ctx, run_id).status == "cancelled"
+    with unit_of_work(sharing.consumer.persona.ctx):
+        assert sorted(Operation.objects.values_list("state", flat=True)) == ["cancelled", "done"]
+    assert budget(sharing.paying)["held_tokens"] == 0
 
 
 def _is_asked(sharing: Sharing) -> bool:

@@ -209,8 +209,14 @@ class RunViewSet(TenantViewSet):
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: UUID) -> Response:
-        """Cancel a run. One that has finished stays as it is; what was used is charged."""
-        return self.once(lambda: Response(RunSerializer(runs.cancel_run(self.ctx, pk)).data))
+        """Cancel a run. One that has finished stays as it is.
+
+        What was consumed is charged: a call that is on its way when it has been answered. No other is made.
+        """
+        ctx = runs.in_scope(self.ctx, pk)
+        return idempotency.in_one_transaction(
+            ctx, self.request, lambda: Response(RunSerializer(runs.cancel_run(ctx, pk)).data)
+        )
 
 
 class ConversationViewSet(TenantViewSet):

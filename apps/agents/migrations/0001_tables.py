@@ -94,6 +94,7 @@ class Migration(migrations.Migration):
                 ),
                 ("question", models.TextField()),
                 ("passages", models.JSONField(null=True)),
+                ("answer_message_id", models.UUIDField(null=True)),
                 ("answer", models.TextField(blank=True, default="")),
                 ("citations", models.JSONField(default=list)),
                 ("usage", models.JSONField(default=dict)),
