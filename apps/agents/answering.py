@@ -175,7 +175,7 @@ def _succeed(ctx: ExecutionContext, run: Run, completion: Completion) -> None:
             status=RunStatus.SUCCEEDED,
             answer=completion.text,
             citations=found,
-            usage={**run.usage, **_usage(completion.counts)},
+            usage={**run.usage, **_usage(completion.counts), "cost_usd": _cost(ctx, run)},
             **run.final,
         )
         if finished:
@@ -188,6 +188,11 @@ def _succeed(ctx: ExecutionContext, run: Run, completion: Completion) -> None:
                 content=completion.text,
                 citations=found,
             )
+
+
+def _cost(ctx: ExecutionContext, run: Run) -> str | None:
+    cost = operations.cost_usd(ctx, run_id=run.pk)
+    return None if cost is None else str(cost)
 
 
 def _usage(counts: TokenCounts) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Before operations are begun and after they are given up: what the rooms above may ask of the ledger."""
+"""Before operations are begun and after they have ended: what the rooms above may ask of the ledger."""
 
+from decimal import Decimal
 from uuid import UUID
 
 from apps.core.context import ExecutionContext
 from apps.core.errors import NoobleError
-from apps.ledger import budgets, till
+from apps.ledger import budgets, statements, till
 from apps.ledger.types import Charge
 
 
@@ -33,3 +34,8 @@ def cancel(ctx: ExecutionContext, *, run_id: UUID) -> int:
     it is answered; whoever makes it looks up before the next.
     """
     return sum(till.cancel(ctx, row, detail="Its run was cancelled.") for row in till.idle(ctx, run_id=run_id))
+
+
+def cost_usd(ctx: ExecutionContext, *, run_id: UUID) -> Decimal | None:
+    """What a run has cost so far. None: nothing was booked for it, or a model of it has no price."""
+    return statements.cost_of_run(ctx, run_id)

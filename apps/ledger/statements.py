@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
+from uuid import UUID
 
 from apps.core import db
 from apps.core.context import ExecutionContext
+from apps.ledger.models import Entry
 
 _SUMS = """
     SELECT (SELECT count(*) FROM ledger_entry WHERE payer_tenant_id = %(payer)s AND day >= %(month)s AND day < %(next)s)
@@ -58,3 +61,11 @@ def statement(ctx: ExecutionContext, month: date) -> Statement:
         row = db.fetch_one(_SUMS, {"payer": ctx.payer_tenant_id, "month": month, "next": following})
     assert row is not None
     return Statement(**{name: int(value) for name, value in row.items()})
+
+
+def cost_of_run(ctx: ExecutionContext, run_id: UUID) -> Decimal | None:
+    """What a run's entries cost, in USD. None: it has none, or one that was booked without a price."""
+    with db.unit_of_work(ctx):
+        costs = Entry.objects.filter(run_id=run_id).values_list("cost_usd", flat=True)
+        known = [cost for cost in costs if cost is not None]
+        return sum(known, Decimal(0)) if known and len(known) == len(costs) else None

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,7 +14,9 @@ from apps.agents.models import Message, Run
 from apps.agents.types import Author
 from apps.core.db import unit_of_work
 from apps.core.ids import new_id
+from apps.ledger import pricing
 from apps.ledger.models import Entry
+from apps.ledger.price_list import BEGINNING, FREE
 from apps.ledger.types import OperationKind
 from nooble.processes import Supervisor
 from tests.fakes.process import FakeProvider
@@ -53,10 +57,33 @@ def test_the_entry_of_an_answer_names_its_message_and_how_it_was_found(scene: Sc
     assert "message_id" not in found
 
 
-def test_an_answer_without_a_search_has_no_strategy(scene: Scene, question: str) -> None:
+def talker(scene: Scene) -> str:
+    """An agent that searches nothing."""
     llm = {"provider": "fake", "model": "fake-chat", "max_tokens": 200}
-    agent = scene.post("/agents", {"slug": "talker", "name": "Talker", "llm": llm})["id"]
-    run = scene.wait_for_run(scene.ask(agent, question))
+    return str(scene.post("/agents", {"slug": "talker", "name": "Talker", "llm": llm})["id"])
+
+
+def cost_shown(scene: Scene, run: Run) -> str | None:
+    shown: str | None = scene.persona.api.get(f"/api/v1/runs/{run.pk}").json()["usage"]["cost_usd"]
+    return shown
+
+
+def test_a_run_says_what_its_entries_cost(scene: Scene, question: str) -> None:
+    rates = replace(FREE, fresh_input_usd=Decimal(3), plain_output_usd=Decimal(15))
+    pricing.set_price("fake", "fake-chat", rates, actor="ada", starts_at=BEGINNING, tenant=scene.persona.tenant.pk)
+    run = scene.wait_for_run(scene.ask(talker(scene), question))
+    [entry] = scene.entries()
+    assert entry.cost_usd
+    assert cost_shown(scene, run) == str(entry.cost_usd)
+
+
+def test_a_run_of_a_model_without_a_price_costs_nothing_known(scene: Scene, question: str) -> None:
+    run = scene.wait_for_run(scene.ask(talker(scene), question))
+    assert cost_shown(scene, run) is None
+
+
+def test_an_answer_without_a_search_has_no_strategy(scene: Scene, question: str) -> None:
+    run = scene.wait_for_run(scene.ask(talker(scene), question))
     facts = shown(scene, OperationKind.CHAT)
     assert facts["message_id"] == str(answer_of(scene, run.pk).pk)
     assert (facts["query_type"], facts["passages"]) == ("chat", 0)

@@ -10,8 +10,9 @@ from apps.collections import services as collections
 from apps.collections.models import Chunk, Collection, Document, EmbeddingSpace
 from apps.collections.types import DocumentStatus
 from apps.core.context import ExecutionContext, LLMConfig, ProcessingConfig, RagConfig
-from apps.core.db import unit_of_work
+from apps.core.db import operator_scope, unit_of_work
 from apps.core.ids import new_id
+from apps.ledger.models import Discrepancy
 from apps.ledger.records import UsageEvent, record_many
 from apps.ledger.types import OperationKind, TokenCounts, TokenType
 from apps.tenants import services
@@ -134,6 +135,13 @@ def add_entries(persona: Persona, number: int) -> None:
         for name in _names(number)
     ]
     record_many(persona.ctx, events)
+
+
+def add_discrepancies(persona: Persona, number: int) -> None:
+    with operator_scope("test"):
+        Discrepancy.objects.bulk_create(
+            Discrepancy(tenant_id=persona.ctx.tenant_id, kind="overage", subject=name) for name in _names(number)
+        )
 
 
 def add_api_keys(persona: Persona, number: int) -> None:

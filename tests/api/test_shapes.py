@@ -61,6 +61,11 @@ CONTRACT = {
         "total_tokens cost_usd entries",
         "totals": "input_tokens cached_input_tokens output_tokens reasoning_tokens total_tokens cost_usd entries",
     },
+    "listDiscrepancies": {
+        "": "next previous results",
+        "results": "id kind state subject amount_tokens evidence times_seen first_seen_at last_seen_at resolved_at "
+        "resolution",
+    },
     "getBudget": {
         "": "period limit_tokens spent_tokens held_tokens unknown_tokens available_tokens resets_at hard",
     },
@@ -170,7 +175,14 @@ def _books(api: APIClient) -> Answers:
         "listUsageEntries": _get(api, "/usage/entries"),
         "getBudget": _get(api, "/budget"),
         "reportUsageEvents": _post(api, "/usage/events", {"events": [REPORTED, {}]}),
+        "listDiscrepancies": _conflict(api),
     }
+
+
+def _conflict(api: APIClient) -> Any:
+    """The discrepancy that comes of a key with other content."""
+    _post(api, "/usage/events", {"events": [{**REPORTED, "input_tokens": 11}]})
+    return _get(api, "/discrepancies?state=open")
 
 
 def _administration(api: APIClient) -> Answers:
@@ -309,6 +321,7 @@ LISTS = {
     "listConversations": ("/conversations", rows.add_conversations),
     "listConversationMessages": ("/conversations/{conversation}/messages", rows.add_runs),
     "listUsageEntries": ("/usage/entries", rows.add_entries),
+    "listDiscrepancies": ("/discrepancies", rows.add_discrepancies),
     "listApiKeys": ("/api-keys", rows.add_api_keys),
     "listMembers": ("/members", rows.add_members),
 }

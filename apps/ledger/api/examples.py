@@ -99,3 +99,21 @@ _REUSED = {
     "detail": "Use a new key for new content.",
 }
 USAGE_OUTCOMES = {"results": [_BOOKED, {**_BOOKED, "index": 1, "outcome": "conflict", "error": _REUSED}]}
+DISCREPANCY = {
+    "id": "019cadd5-11c8-7d52-9a0f-0f6d1b8b5b21",
+    "kind": "lost_attempt",
+    "state": "open",
+    "subject": "attempt 019cadd4-5d2e-7b1f-8f43-4f1a2d9b7c55",
+    "amount_tokens": 5096,
+    "evidence": {
+        "operation_id": "019cadd4-5d0b-7c44-9d21-90f4f5f0c3aa",
+        "provider": "groq",
+        "model": CHAT_MODEL,
+        "provider_request_id": "",
+    },
+    "times_seen": 1,
+    "first_seen_at": "2026-03-03T09:15:02.114207Z",
+    "last_seen_at": "2026-03-03T09:15:02.114207Z",
+    "resolved_at": None,
+    "resolution": "",
+}

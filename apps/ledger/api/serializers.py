@@ -7,9 +7,9 @@ from rest_framework import serializers
 from apps.core.api.fields import MetadataField
 from apps.core.api.schema import example
 from apps.ledger.api import examples
-from apps.ledger.models import Entry
+from apps.ledger.models import Discrepancy, Entry
 from apps.ledger.statistics import GRANULARITIES, GROUPS, ROLES
-from apps.ledger.types import OperationKind, TokenType
+from apps.ledger.types import DiscrepancyKind, DiscrepancyState, OperationKind, TokenType
 
 MAX_DAYS = 400
 DEFAULT_DAYS = 30
@@ -149,3 +149,31 @@ class BudgetSerializer(AllowanceSerializer):
     unknown_tokens = serializers.IntegerField(help_text="The part of held that is in doubt.")
     hard = serializers.BooleanField(help_text="False: work above the limit is not refused.")
     day = AllowanceSerializer(allow_null=True)
+
+
+class DiscrepancyQuerySerializer(serializers.Serializer[Any]):
+    """Which discrepancies are listed; without them all."""
+
+    state = serializers.ChoiceField(choices=DiscrepancyState.choices, required=False)
+    kind = serializers.ChoiceField(choices=DiscrepancyKind.choices, required=False)
+
+
+@example(examples.DISCREPANCY)
+class DiscrepancySerializer(serializers.ModelSerializer[Discrepancy]):
+    """Something in the books that must be looked at. The same thing found again is the same row, seen once more."""
+
+    evidence = MetadataField(
+        read_only=True, help_text="What was found, as the books had it; its members depend on `kind`."
+    )
+
+    class Meta:
+        model = Discrepancy
+        fields = [
+            *("id", "kind", "state", "subject", "amount_tokens", "evidence", "times_seen"),
+            *("first_seen_at", "last_seen_at", "resolved_at", "resolution"),
+        ]
+        read_only_fields = fields
+        extra_kwargs = {
+            "subject": {"help_text": "What it is about, such as `attempt 01a1fdf8-…`."},
+            "resolution": {"help_text": "How it ended: what repaired it, or an operator's word."},
+        }

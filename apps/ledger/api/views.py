@@ -8,8 +8,15 @@ from rest_framework.response import Response
 
 from apps.core import clock
 from apps.ledger import budgets, statistics
-from apps.ledger.api.serializers import BudgetSerializer, EntrySerializer, UsageQuerySerializer, UsageSerializer
-from apps.ledger.models import Entry
+from apps.ledger.api.serializers import (
+    BudgetSerializer,
+    DiscrepancyQuerySerializer,
+    DiscrepancySerializer,
+    EntrySerializer,
+    UsageQuerySerializer,
+    UsageSerializer,
+)
+from apps.ledger.models import Discrepancy, Entry
 from apps.ledger.statistics import UsageQuery
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.models import Tenant
@@ -79,3 +86,19 @@ class BudgetViewSet(TenantViewSet):
     def retrieve(self, request: Request) -> Response:
         """Show this month's budget. Limit, spent, held and available tokens; what is held may still be spent."""
         return Response(BudgetSerializer(budgets.current(self.ctx)).data)
+
+
+class DiscrepancyViewSet(TenantViewSet):
+    """What must be looked at in the books."""
+
+    scope = Scope.USAGE
+    queryset = Discrepancy.objects.all()
+    serializer_class = DiscrepancySerializer
+
+    @extend_schema(parameters=[DiscrepancyQuerySerializer])
+    @in_unit_of_work
+    def list(self, request: Request) -> Response:
+        """List what the till and reconciliation found, newest first. In the books of the tenant as payer."""
+        wanted = self.query(DiscrepancyQuerySerializer)
+        rows = self.get_queryset().filter(tenant_id=self.ctx.tenant_id, **wanted)
+        return self.page(rows, lambda found: DiscrepancySerializer(found, many=True).data)

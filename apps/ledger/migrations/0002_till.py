@@ -49,7 +49,7 @@ DROP FUNCTION ledger_give_up, ledger_end, ledger_close, ledger_report, ledger_se
     ledger_settle, ledger_count_late, ledger_doubt_others, ledger_lock_operation_of, ledger_enter_again, ledger_enter,
     ledger_hold_again, ledger_hold;
 DROP TYPE ledger_settlement, ledger_held;
-DROP FUNCTION ledger_record, ledger_correct_to, ledger_adjust, ledger_lock_entry, ledger_note, ledger_count_monthly,
+DROP FUNCTION ledger_record, ledger_correct_to, ledger_adjust, ledger_lock_entry, ledger_note, ledger_new_id, ledger_count_monthly,
     ledger_count_daily, ledger_count_all_monthly, ledger_count_all_daily, ledger_move, ledger_refuse, ledger_take, ledger_cost, ledger_price_of, ledger_sum;
 DROP VIEW ledger_terms;
 DROP TYPE ledger_counts;

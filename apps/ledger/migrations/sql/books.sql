@@ -209,6 +209,12 @@ BEGIN
     EXECUTE format(v_functions, 'monthly', 'month', 'date_trunc(''month'', e.day)::date', v_key);
 END $make$;
 
+-- An id in the order of time (UUIDv7), as apps.core.ids.new_id makes them: lists are paged by it.
+CREATE FUNCTION ledger_new_id() RETURNS uuid LANGUAGE sql VOLATILE AS $$
+    SELECT (substr(ms, 1, 8) || '-' || substr(ms, 9) || '-7' || substr(gen_random_uuid()::text, 16))::uuid
+      FROM lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') AS ms;
+$$;
+
 -- Keeps a note of something that must be looked at. The same thing again is the same row, seen once more; what an
 -- operator has resolved stays resolved until it changes. Returns whether it is news.
 CREATE FUNCTION ledger_note(p_payer uuid, p_kind text, p_subject text, p_amount bigint, p_evidence jsonb)
@@ -219,7 +225,7 @@ BEGIN
     SELECT d.state <> 'repaired' AND d.amount_tokens = p_amount AND d.evidence = p_evidence INTO v_known
       FROM ledger_discrepancy d WHERE d.tenant_id = p_payer AND d.kind = p_kind AND d.subject = p_subject;
     INSERT INTO ledger_discrepancy AS d (id, tenant_id, kind, state, subject, amount_tokens, evidence, times_seen, resolution)
-    VALUES (gen_random_uuid(), p_payer, p_kind, 'open', p_subject, p_amount, p_evidence, 1, '')
+    VALUES (ledger_new_id(), p_payer, p_kind, 'open', p_subject, p_amount, p_evidence, 1, '')
     ON CONFLICT (tenant_id, kind, subject) DO UPDATE
        SET state = CASE WHEN v_known THEN d.state ELSE 'open' END,
            resolved_at = CASE WHEN v_known THEN d.resolved_at END,
