@@ -37,6 +37,7 @@ def _reader() -> Env:
     env = Env(eager=False)
     env.add_parser("database_url", _database_url)
     env.add_parser("redis_url", _redis_url)
+    env.add_parser("broker_url", _broker_url)
     env.add_parser("json_object", _json_object)
     return env
 
@@ -49,7 +50,9 @@ def _read(env: Env, variable: Variable, settings_name: str) -> Any:
 
 def _database_url(value: str) -> str:
     try:
-        if urlsplit(value).scheme in {"postgresql", "postgres"} and conninfo_to_dict(value).get("dbname"):
+        parts = conninfo_to_dict(value) if urlsplit(value).scheme in {"postgresql", "postgres"} else {}
+        # Several hosts have a port each.
+        if parts.get("dbname") and all(port.isdigit() for port in str(parts.get("port", "0")).split(",")):
             return value
     except (ValueError, ProgrammingError):
         pass
@@ -58,9 +61,29 @@ def _database_url(value: str) -> str:
 
 
 def _redis_url(value: str) -> str:
-    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+    if _scheme(value) not in {"redis", "rediss", "unix"}:
         raise EnvError("Not a redis://, rediss:// or unix:// URL.")
     return value
+
+
+def _broker_url(value: str) -> str:
+    from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 - for whoever sets it
+
+    # Several brokers are divided by semicolons.
+    for one in value.split(";"):
+        # Such as redis+socket.
+        if _scheme(one).partition("+")[0] not in TRANSPORT_ALIASES:
+            raise EnvError("Not the URL of a broker that Celery knows, such as amqp:// or redis://.")
+    return value
+
+
+def _scheme(url: str) -> str:
+    """The scheme of a URL that has a sound port or none; else nothing. Its parser's words may hold the password."""
+    try:
+        parts, _ = urlsplit(url), urlsplit(url).port
+    except ValueError:
+        return ""
+    return parts.scheme
 
 
 def _json_object(value: str) -> dict[str, Any]:

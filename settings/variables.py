@@ -3,7 +3,7 @@
 ``docs/configuration.md`` is generated from :data:`VARIABLES`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PRODUCTION = frozenset({"prod"})
 _HTTP_URL = validate.URL(schemes={"http", "https"}, require_tld=False)
+_ORIGIN = validate.Regexp(r"https?://[^/\s]+\Z", error="Not an origin: scheme and host, such as https://example.com.")
+
+
+def _each(check: Callable[[str], object]) -> Callable[[list[str]], None]:
+    """A check of every item of a list."""
+
+    def check_all(values: list[str]) -> None:
+        for value in values:
+            check(value)
+
+    return check_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +80,7 @@ VARIABLES = (
         help="Other origins, scheme included, whose pages may post to the admin, comma-separated.",
         example="https://admin.example.com",
         kind="list",
+        options={"subcast": str, "validate": _each(_ORIGIN)},
         default=[],
     ),
     Variable(
@@ -76,6 +88,7 @@ VARIABLES = (
         section="Web",
         help="The address on which `manage.py up` serves.",
         example="0.0.0.0",  # noqa: S104  # an example
+        options={"validate": validate.Regexp(r"[A-Za-z0-9._:-]+\Z", error="Not a host name or an address.")},
         default="127.0.0.1",
     ),
     Variable(
@@ -128,6 +141,7 @@ VARIABLES = (
         section="Queues",
         help="Celery's broker, where it is not the Redis of `REDIS_URL`.",
         example="amqp://nooble:secret@rabbitmq.example.com:5672/nooble",
+        kind="broker_url",
         default_text="`REDIS_URL`",
     ),
     Variable(

@@ -192,7 +192,8 @@ def _succeed(ctx: ExecutionContext, run: Run, completion: Completion) -> None:
 
 def _cost(ctx: ExecutionContext, run: Run) -> str | None:
     cost = operations.cost_usd(ctx, run_id=run.pk)
-    return None if cost is None else str(cost)
+    # Never in the form 3E-7, which Decimal chooses for small ones.
+    return None if cost is None else f"{cost:.10f}"
 
 
 def _usage(counts: TokenCounts) -> dict[str, Any]:

@@ -69,12 +69,20 @@ def cost_shown(scene: Scene, run: Run) -> str | None:
 
 
 def test_a_run_says_what_its_entries_cost(scene: Scene, question: str) -> None:
-    rates = replace(FREE, fresh_input_usd=Decimal(3), plain_output_usd=Decimal(15))
+    # So little that Decimal would write it with an exponent.
+    rates = replace(FREE, fresh_input_usd=Decimal("0.0003"))
     pricing.set_price("fake", "fake-chat", rates, actor="ada", starts_at=BEGINNING, tenant=scene.persona.tenant.pk)
     run = scene.wait_for_run(scene.ask(talker(scene), question))
     [entry] = scene.entries()
-    assert entry.cost_usd
-    assert cost_shown(scene, run) == str(entry.cost_usd)
+    expected = (Decimal(entry.fresh_input_tokens) * 3 / 10**10).quantize(Decimal("1e-10"))
+    assert expected
+    assert cost_shown(scene, run) == f"{expected:f}"
+
+
+def test_a_run_that_cost_nothing_says_so(scene: Scene, question: str) -> None:
+    pricing.set_price("fake", "fake-chat", FREE, actor="ada", starts_at=BEGINNING, tenant=scene.persona.tenant.pk)
+    run = scene.wait_for_run(scene.ask(talker(scene), question))
+    assert cost_shown(scene, run) == "0.0000000000"
 
 
 def test_a_run_of_a_model_without_a_price_costs_nothing_known(scene: Scene, question: str) -> None:

@@ -389,6 +389,8 @@ def test_an_operation_that_is_done_stays_done(owner: Persona) -> None:
         "UPDATE ledger_usagedaily SET total_tokens = 0",
         "DELETE FROM ledger_usagemonthly",
         "DELETE FROM ledger_discrepancy",
+        "DELETE FROM ledger_reconciliationrun",
+        "DELETE FROM ledger_price",
     ],
 )
 def test_the_application_writes_the_books_by_the_till_alone(owner: Persona, statement: str) -> None:

@@ -54,12 +54,52 @@ def test_every_way_to_start_reports_all_that_is_wrong_and_no_traceback(command: 
     assert "hidden" not in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql://db:hidden/nooble"),
+        ("DATABASE_URL", "postgresql://db.example.com"),
+        ("REDIS_URL", "redis://redis.example.com:hidden/0"),
+        ("BROKER_URL", "hidden"),
+        ("BROKER_URL", "smtp://hidden"),
+        ("BROKER_URL", "amqp://broker:hidden//"),
+        ("CSRF_TRUSTED_ORIGINS", "https://admin.example.com,hidden"),
+        ("WEB_HOST", ";;"),
+        ("WEB_PORT", "0"),
+    ],
+)
+def test_a_malformed_one_is_named_with_an_example_and_not_repeated(
+    clean: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    clean.setenv(name, value)
+    with pytest.raises(env.InvalidEnvironmentError) as caught:
+        env.load()
+    assert f"{name}: " in str(caught.value)
+    assert f"Example: {name}=" in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql://me:secret@one:5432,two:5433/nooble"),
+        ("BROKER_URL", "amqp://one//;amqp://two//"),
+        ("BROKER_URL", "redis+socket:///run/redis.sock"),
+        ("WEB_HOST", "::1"),
+    ],
+)
+def test_less_usual_ones_are_taken(clean: pytest.MonkeyPatch, name: str, value: str) -> None:
+    clean.setenv(name, value)
+    assert env.load()[name] == value
+
+
 def test_production_names_everything_it_cannot_do_without(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("DJANGO_SETTINGS_MODULE", "settings.prod")
     with pytest.raises(env.InvalidEnvironmentError) as caught:
         env.load()
     missing = {line.split(":")[0].strip() for line in str(caught.value).splitlines() if "not set" in line}
     assert missing == {"SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL"}
+    assert all(f"Example: {name}=" in str(caught.value) for name in missing)
 
 
 def test_development_needs_nothing(clean: pytest.MonkeyPatch) -> None:

@@ -156,13 +156,19 @@ class CitationSerializer(serializers.Serializer[Any]):
 
 
 class RunUsageSerializer(serializers.Serializer[Any]):
-    """What the run has used so far. `token_source` null: nothing was generated yet."""
+    """What the run had used when its last step ended. `token_source` null: nothing was generated."""
 
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
     cached_input_tokens = serializers.IntegerField()
     embedding_tokens = serializers.IntegerField()
-    cost_usd = serializers.DecimalField(max_digits=20, decimal_places=10, allow_null=True)
+    cost_usd = serializers.DecimalField(
+        max_digits=20,
+        decimal_places=10,
+        allow_null=True,
+        help_text="What was booked when it succeeded. Null: it has not, or a model of it has no price. Corrections, "
+        "and what a run cost that failed or was cancelled, stand in `GET /usage/entries`.",
+    )
     token_source = serializers.ChoiceField(choices=TokenSource.choices, allow_null=True)
 
 

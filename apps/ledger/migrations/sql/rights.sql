@@ -3,7 +3,7 @@
 -- statement, need not ask the policies once more. Of an operation the application keeps the lease. Operators end what
 -- was left behind and repair sums; not even they write or take away an operation, an attempt or an entry.
 REVOKE INSERT, UPDATE, DELETE ON ledger_operation, ledger_attempt, ledger_entry, ledger_usagedaily, ledger_usagemonthly,
-    ledger_budget, ledger_discrepancy, ledger_price FROM nooble_app;
+    ledger_budget, ledger_discrepancy, ledger_price, ledger_reconciliationrun FROM nooble_app;
 REVOKE ALL ON ledger_terms FROM nooble_app, nooble_operator;
 REVOKE INSERT, DELETE ON ledger_operation, ledger_attempt FROM nooble_operator;
 REVOKE INSERT, UPDATE, DELETE ON ledger_entry FROM nooble_operator;
