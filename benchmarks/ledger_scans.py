@@ -54,7 +54,7 @@ def _steps() -> dict[str, Work]:
         with unit_of_work(ctx):
             entry = Entry.objects.filter(payer_tenant_id=ctx.payer_tenant_id, kind="usage").order_by("-id")[0]
         less = TokenCounts(fresh_input_tokens=-1)
-        adjustments.adjust(ctx, entry.pk, less, reason="A test.", actor="benchmark")
+        adjustments.adjust(entry.pk, less, reason="A test.", actor="benchmark")
 
     def budget() -> None:
         with unit_of_work(ctx):

@@ -3,24 +3,18 @@
 Statistics and budget move with them, in the same transaction; the entry itself stays as it is. See ``ledger_adjust``.
 """
 
-from contextlib import AbstractContextManager
 from decimal import Decimal
-from typing import Literal
 from uuid import UUID
 
 from django.db.models import Q, Sum
 
 from apps.core import db
-from apps.core.context import ExecutionContext
 from apps.core.db import operator_scope
 from apps.core.ids import new_id
 from apps.ledger import functions
 from apps.ledger.errors import AdjustmentRefusedError, LedgerRowNotFoundError
 from apps.ledger.models import Entry
 from apps.ledger.types import EntryKind, TokenCounts, counts_of
-
-#: In whose name an entry is corrected: a context that may see it, or an operator.
-Scope = ExecutionContext | Literal["operator"]
 
 MAX_REASON_CHARACTERS = 500
 MAX_ACTOR_CHARACTERS = 150
@@ -36,7 +30,6 @@ _BUCKETS = {
 
 
 def adjust(
-    scope: Scope,
     entry_id: UUID,
     counts: TokenCounts,
     *,
@@ -45,7 +38,7 @@ def adjust(
     key: str | None = None,
     cost_usd: Decimal | None = None,
 ) -> Entry:
-    """Correct an entry by the difference in ``counts``, negative to take tokens back; returns the adjustment.
+    """Correct an entry, as an operator, by the difference in ``counts``, negative to take back; returns the adjustment.
 
     ``reason`` and ``actor`` say why and who. With a ``key`` it is made once however often it is asked for. The cost
     moves by what the tokens cost at the entry's price, or by ``cost_usd``, which no later re-pricing touches.
@@ -54,9 +47,9 @@ def adjust(
     or more would be taken back from a bucket than the entry and its adjustments have in it; IdempotencyConflictError.
     """
     _check(counts, reason, actor, key, cost_usd)
-    with opened(scope, f"adjustment by {actor}"):
+    with operator_scope(f"adjustment by {actor}"):
         lock(entry_id)
-        entry = _entry(scope, entry_id)
+        entry = _entry(entry_id)
         key = key or f"adjust:{new_id()}"
         # What was made already is returned as it is: it must not be refused for having taken its tokens back.
         if not Entry.objects.filter(tenant_id=entry.tenant_id, idempotency_key=key).exists():
@@ -79,11 +72,6 @@ def lock(entry_id: UUID) -> None:
     db.execute("SELECT ledger_lock_entry(%s)", [entry_id])
 
 
-def opened(scope: Scope, reason: str) -> AbstractContextManager[None]:
-    """The transaction that a correction is made in."""
-    return operator_scope(reason) if scope == "operator" else db.unit_of_work(scope)
-
-
 def _check(counts: TokenCounts, reason: str, actor: str, key: str | None, cost_usd: Decimal | None) -> None:
     if not reason.strip() or len(reason) > MAX_REASON_CHARACTERS:
         raise AdjustmentRefusedError(f"Say why, in at most {MAX_REASON_CHARACTERS} characters.")
@@ -99,10 +87,9 @@ def _check(counts: TokenCounts, reason: str, actor: str, key: str | None, cost_u
         raise AdjustmentRefusedError("Nothing would change: name tokens or a cost.")
 
 
-def _entry(scope: Scope, entry_id: UUID) -> Entry:
+def _entry(entry_id: UUID) -> Entry:
     entry = Entry.objects.filter(pk=entry_id).first()
-    # Each of its parties sees an entry; it is corrected in the name of all three.
-    if entry is None or (scope != "operator" and db.parties(entry) != db.parties(scope)):
+    if entry is None:
         raise LedgerRowNotFoundError("There is no such entry.")
     if entry.kind == EntryKind.ADJUSTMENT:
         raise AdjustmentRefusedError("It is an adjustment: adjust the entry that it corrects.")

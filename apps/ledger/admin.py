@@ -158,7 +158,7 @@ class EntryAdmin(TenantRecordAdmin):
         terms = {name: form.cleaned_data[name] for name in ("reason", "key", "cost_usd")}
         counts = counts_of({**form.cleaned_data, "token_source": entry.token_source})
         try:
-            booked = adjustments.adjust("operator", entry.pk, counts, actor=request.user.get_username(), **terms)
+            booked = adjustments.adjust(entry.pk, counts, actor=request.user.get_username(), **terms)
         except NoobleError as error:
             return _answer("Nothing was booked. {}", error.detail)
         self.log_change(request, entry, f"Adjusted by {booked.pk}: {booked.reason}")

@@ -107,7 +107,7 @@ def test_entries_without_a_price_are_listed(operator: Client, owner: Persona, ch
         return shows(text(operator, list_url("ledger.entry", unpriced="yes", tenant=owner.tenant.slug)), entry)
 
     assert listed()
-    adjust("operator", entry.pk, TokenCounts(), cost_usd=Decimal("0.01"), reason="by hand", actor="ada")
+    adjust(entry.pk, TokenCounts(), cost_usd=Decimal("0.01"), reason="by hand", actor="ada")
     assert not listed()
 
 

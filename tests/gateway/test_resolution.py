@@ -92,7 +92,7 @@ def test_what_an_operator_corrected_before_the_truth_came_is_not_counted_twice(
     with unit_of_work(owner.ctx):
         estimate = Entry.objects.get()
     more = TokenCounts(plain_output_tokens=3, source="estimated")
-    adjustments.adjust(owner.ctx, estimate.pk, more, reason="It said more.", actor="ada")
+    adjustments.adjust(estimate.pk, more, reason="It said more.", actor="ada")
     resolution.resolve_unknown()
     books = check_books(owner.ctx)
     assert (books.entries, books.spent_tokens) == (3, answer.usage.total_tokens)

@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 
 from apps.core import clock
 from apps.core.db import operator_scope, unit_of_work
+from apps.ledger import records
 from apps.ledger.models import Discrepancy, Entry, Price
 from apps.ledger.types import DiscrepancyKind
 from apps.tenants import services
@@ -291,3 +292,10 @@ def test_what_is_reported_is_in_the_lists_and_sums(owner: Persona) -> None:
     assert (listed["id"], listed["metadata"]) == (result["entry_id"], {"job": "j-1"})
     assert owner.api.get("/api/v1/usage").json()["totals"]["total_tokens"] == 111
     assert UUID(listed["consumer_tenant_id"]) == owner.tenant.pk
+
+
+@pytest.mark.parametrize("prefix", records.RESERVED)
+def test_a_key_of_corrections_is_refused(owner: Persona, prefix: str) -> None:
+    assert outcomes(report(owner, event(f"{prefix}of-a-client"))) == ["invalid"]
+    with unit_of_work(owner.ctx):
+        assert not Entry.objects.exists()

@@ -482,11 +482,11 @@ def test_a_model_that_has_no_price_still_is_listed_and_left_alone(owner: Persona
 
 def test_what_was_adjusted_is_priced_with_its_adjustments(owner: Persona, model: str) -> None:
     entry = book(owner, model)
-    adjust("operator", entry.pk, TokenCounts(fresh_input_tokens=-3), reason="three too many", actor="ada")
+    adjust(entry.pk, TokenCounts(fresh_input_tokens=-3), reason="three too many", actor="ada")
     row = price(model)
     reprice(owner)
     assert cost(owner) == round(EXACT_COST - 3 * RATES.fresh_input_usd / 1_000_000, 10)
-    later = adjust("operator", entry.pk, TokenCounts(plain_output_tokens=-1), reason="one more", actor="ada")
+    later = adjust(entry.pk, TokenCounts(plain_output_tokens=-1), reason="one more", actor="ada")
     # The entry has no price of its own; the correction that gave it one is what counts.
     assert (later.cost_usd, later.price_id) == (Decimal("-0.00001"), row.pk)
     assert reprice(owner).startswith("booked: +0 USD")
@@ -495,7 +495,7 @@ def test_what_was_adjusted_is_priced_with_its_adjustments(owner: Persona, model:
 def test_a_cost_that_an_operator_named_is_left_as_it_is(owner: Persona, model: str) -> None:
     price(model)
     entry = book(owner, model)
-    goodwill = adjust("operator", entry.pk, TokenCounts(), cost_usd=Decimal("-0.5"), reason="goodwill", actor="ada")
+    goodwill = adjust(entry.pk, TokenCounts(), cost_usd=Decimal("-0.5"), reason="goodwill", actor="ada")
     assert goodwill.price_id is None
     assert reprice(owner).startswith("booked: +0 USD")
     price(model, times(RATES, 2), tenant=owner.tenant.pk)

@@ -344,8 +344,8 @@ class Till(RuleBasedStateMachine):
             if found.outcome == "conflict":
                 self.model.note(paying, "idempotency_conflict", f"entry {found.entry_id}")
 
-    @rule(data=st.data(), counts=CHANGES, key=st.one_of(st.none(), ADJUSTMENT_KEYS), operator=st.booleans())
-    def an_entry_is_adjusted(self, data: st.DataObject, counts: TokenCounts, key: str | None, operator: bool) -> None:
+    @rule(data=st.data(), counts=CHANGES, key=st.one_of(st.none(), ADJUSTMENT_KEYS))
+    def an_entry_is_adjusted(self, data: st.DataObject, counts: TokenCounts, key: str | None) -> None:
         if not self.model.entries:
             return
         entry = self.model.entries[data.draw(st.sampled_from(list(self.model.entries)))]
@@ -354,12 +354,11 @@ class Till(RuleBasedStateMachine):
         with unit_of_work(ctx):
             row = fetch_one("SELECT id FROM ledger_entry WHERE idempotency_key = %s", [entry.key])
         assert row is not None
-        scope: ExecutionContext | Literal["operator"] = "operator" if operator else ctx
         if refusal := self._expected_refusal(entry, counts, key):
             with pytest.raises(refusal):
-                adjust(scope, row["id"], counts, reason="test", actor="test", key=key)
+                adjust(row["id"], counts, reason="test", actor="test", key=key)
             return
-        adjust(scope, row["id"], counts, reason="test", actor="test", key=key)
+        adjust(row["id"], counts, reason="test", actor="test", key=key)
         if key not in self.model.entries:
             self.model.adjust(entry, key, counts)
 

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from apps.core import clock
 from apps.core.context import ExecutionContext
-from apps.core.db import execute, operator_scope, unit_of_work
+from apps.core.db import execute, fetch_one, operator_scope, unit_of_work
 from apps.ledger import budgets, statements, till
 from apps.ledger.errors import (
     AttemptClosedError,
@@ -406,6 +406,15 @@ def test_the_application_writes_the_books_by_the_till_alone(owner: Persona, stat
 def test_not_even_an_operator_adds_or_takes_away_a_row(database: None, statement: str, table: str) -> None:
     with pytest.raises(DatabaseError, match="permission denied"), operator_scope("test"):
         execute(statement.format(table))
+
+
+@pytest.mark.parametrize("function", ["ledger_give_up", "ledger_adjust", "ledger_enter_again", "ledger_note"])
+def test_what_is_no_tenants_is_an_operators(database: None, function: str) -> None:
+    asked = "SELECT has_function_privilege(%s, %s::regproc, 'EXECUTE') AS may"
+    assert [fetch_one(asked, [role, function]) for role in ("nooble_app", "nooble_operator")] == [
+        {"may": False},
+        {"may": True},
+    ]
 
 
 def test_an_attempt_of_others_is_not_found(owner: Persona, stranger: Persona) -> None:

@@ -110,7 +110,7 @@ class UsageEventSerializer(serializers.Serializer[Any]):
         token_type, operation = TokenType(attrs.pop("token_type")), OperationKind(attrs.pop("operation"))
         event = UsageEvent(counts=counts, token_type=token_type, operation=operation, **attrs)
         try:
-            event.check()
+            event.check_report()
         except InvalidUsageError as error:
             raise serializers.ValidationError(error.detail, code=error.code) from error
         return event

@@ -7,6 +7,8 @@ REVOKE INSERT, UPDATE, DELETE ON ledger_operation, ledger_attempt, ledger_entry,
 REVOKE ALL ON ledger_terms FROM nooble_app, nooble_operator;
 REVOKE INSERT, DELETE ON ledger_operation, ledger_attempt FROM nooble_operator;
 REVOKE INSERT, UPDATE, DELETE ON ledger_entry FROM nooble_operator;
+-- What is done for no tenant's context is an operator's.
+REVOKE EXECUTE ON FUNCTION ledger_give_up, ledger_adjust, ledger_enter_again, ledger_note, ledger_correct_to FROM nooble_app;
 GRANT UPDATE (lease_expires_at) ON ledger_operation TO nooble_app;
 
 GRANT SELECT ON ledger_terms, ledger_price, tenants_tenant, tenants_tier TO nooble_till;

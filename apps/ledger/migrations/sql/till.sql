@@ -185,6 +185,10 @@ CREATE FUNCTION ledger_enter_again(p_attempt_id uuid, p_entry_id uuid) RETURNS v
 BEGIN
     PERFORM FROM ledger_operation o JOIN ledger_attempt a ON a.operation_id = o.id
       WHERE a.id = p_attempt_id FOR NO KEY UPDATE OF o;
+    IF EXISTS (SELECT FROM ledger_entry e JOIN ledger_attempt a ON a.operation_id = e.operation_id
+                WHERE a.id = p_attempt_id AND e.kind = 'usage') THEN
+        RETURN;
+    END IF;
     PERFORM ledger_enter(p_attempt_id, p_entry_id, '{"resolved_by": "reconciliation"}');
 END $$;
 
@@ -447,25 +451,27 @@ RETURNS TABLE (attempt_id uuid, tenant_id uuid, payer_tenant_id uuid, held_token
 #variable_conflict use_column
 DECLARE
     old record;
+    v_held bigint;
 BEGIN
     FOR old IN
-        SELECT a.id, a.tenant_id, a.payer_tenant_id, a.day, a.held_tokens, a.operation_id, a.provider, a.model,
+        SELECT a.id, a.tenant_id, a.payer_tenant_id, a.day, a.operation_id, a.provider, a.model,
                a.provider_request_id
           FROM ledger_attempt a JOIN ledger_operation o ON o.id = a.operation_id
          WHERE a.state = 'unknown' AND a.deadline < clock_timestamp() - p_grace
          ORDER BY a.payer_tenant_id, a.day DESC, a.id LIMIT p_limit FOR NO KEY UPDATE OF o SKIP LOCKED
     LOOP
-        UPDATE ledger_attempt a SET state = 'lost', held_tokens = 0, closed_at = clock_timestamp()
-         WHERE a.id = old.id AND a.state = 'unknown';
+        -- After the lock: the loop's own snapshot may be older than a settlement that has taken a part of the hold.
+        SELECT a.held_tokens INTO v_held FROM ledger_attempt a WHERE a.id = old.id AND a.state = 'unknown';
         CONTINUE WHEN NOT FOUND;
-        PERFORM ledger_move(old.payer_tenant_id, old.day, old.held_tokens, 0);
-        PERFORM ledger_note(old.payer_tenant_id, 'lost_attempt', 'attempt ' || old.id, old.held_tokens, jsonb_build_object(
+        UPDATE ledger_attempt a SET state = 'lost', held_tokens = 0, closed_at = clock_timestamp() WHERE a.id = old.id;
+        PERFORM ledger_move(old.payer_tenant_id, old.day, v_held, 0);
+        PERFORM ledger_note(old.payer_tenant_id, 'lost_attempt', 'attempt ' || old.id, v_held, jsonb_build_object(
             'operation_id', old.operation_id, 'provider', old.provider, 'model', old.model,
             'provider_request_id', old.provider_request_id));
         attempt_id := old.id;
         tenant_id := old.tenant_id;
         payer_tenant_id := old.payer_tenant_id;
-        held_tokens := old.held_tokens;
+        held_tokens := v_held;
         RETURN NEXT;
     END LOOP;
 END $$;
