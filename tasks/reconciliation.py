@@ -1,6 +1,7 @@
 """The comparison of the books. No tenant asked for it, so it carries no context."""
 
 from typing import Any
+from uuid import UUID
 
 from celery import shared_task
 
@@ -16,6 +17,13 @@ def recent() -> Any:
     if not maintenance.claim_slot("reconciliation.recent", seconds=HOUR):
         return {}
     return reconciliation.reconcile(started_by="beat", since=reconciliation.recent()).found
+
+
+@shared_task(name="reconciliation.compare", ignore_result=True)
+def compare(run_id: str) -> Any:
+    """Compare what an operator asked for. Not twice: a finished run keeps what it found."""
+    run = reconciliation.begun(UUID(run_id))
+    return reconciliation.compare(run).found if run else {}
 
 
 @shared_task(name="reconciliation.everything", ignore_result=True)

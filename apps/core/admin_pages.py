@@ -13,7 +13,7 @@ from django.contrib.admin.utils import quote
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -30,6 +30,12 @@ _MACHINERY = frozenset(field.name for field in WorkItem._meta.get_fields())
 
 #: How a column is shown: by its name, as Django does, or by a function of the row.
 Column = str | Callable[[Any], Any]
+
+
+def dialog_answer(text: str, *shown: Any) -> HttpResponse:
+    """What stands in a dialog when it has been sent: ``text`` is a format, what is ``shown`` in it is escaped."""
+    told = format_html(text, *shown) if shown else text
+    return HttpResponse(format_html('<div id="dialog-form" class="my-6"><p>{}</p></div>', told))
 
 
 class OperatorAdmin(ModelAdmin):  # type: ignore[misc]

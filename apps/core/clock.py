@@ -16,6 +16,11 @@ def today(time_zone: str) -> date:
     return datetime.now(ZoneInfo(time_zone)).date()
 
 
+def month_after(month: date) -> date:
+    """The first day of the month that follows the one of ``month``."""
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
 def epoch_milliseconds(moment: datetime) -> int:
     """Milliseconds since 1970-01-01T00:00Z, as they stand in idempotency keys."""
     return int(moment.timestamp() * 1000)

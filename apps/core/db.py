@@ -137,6 +137,8 @@ def fetch_prepared(statement: str, parameters: Sequence[str | None]) -> list[dic
     Parameters are text, of which the statement makes what it needs: psycopg prepares a statement for each combination
     of their types, and so once only.
     """
+    # As Django does before each of its own cursors.
+    connection.close_if_health_check_failed()
     connection.ensure_connection()
     driver_cursor: Any = Cursor(connection.connection, row_factory=dict_row)
     wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor

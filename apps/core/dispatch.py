@@ -15,8 +15,10 @@ logger = logging.getLogger(__name__)
 CONTEXT_HEADER = "nooble_context"
 #: Seconds after which an undelivered message is worthless: the sweeper has published another by then.
 EXPIRES_SECONDS = 3600
+#: The queue of what no tenant asked for.
+MAINTENANCE = "maintenance"
 #: Domains whose queues are not divided by tier.
-UNTIERED_DOMAINS = frozenset({"maintenance"})
+UNTIERED_DOMAINS = frozenset({MAINTENANCE})
 
 
 def queue(name: str, tier: str) -> str:
@@ -30,13 +32,17 @@ def publish_on_commit(name: str, *, signed_context: str, tier: str, ids: dict[st
     # Resolved by name through the registry, not by ``send_task``, which would ignore eager mode and misspellings.
     task = current_app.tasks[name]
     # Robust: whatever the client of a broken broker raises, the row is committed and the other messages go out.
-    transaction.on_commit(lambda: _publish(task, signed_context, queue(name, tier), ids), robust=True)
+    transaction.on_commit(lambda: _publish(task, {CONTEXT_HEADER: signed_context}, queue(name, tier), ids), robust=True)
 
 
-def _publish(task: Any, signed_context: str, queue_name: str, ids: dict[str, str]) -> None:
+def publish_maintenance_on_commit(name: str, *, ids: dict[str, str]) -> None:
+    """Publish a task that no tenant asked for, and that so carries no context, when the open transaction commits."""
+    task = current_app.tasks[name]
+    transaction.on_commit(lambda: _publish(task, {}, MAINTENANCE, ids), robust=True)
+
+
+def _publish(task: Any, headers: dict[str, str], queue_name: str, ids: dict[str, str]) -> None:
     try:
-        task.apply_async(
-            kwargs=ids, headers={CONTEXT_HEADER: signed_context}, queue=queue_name, expires=EXPIRES_SECONDS
-        )
+        task.apply_async(kwargs=ids, headers=headers, queue=queue_name, expires=EXPIRES_SECONDS)
     except task.OperationalError:
         logger.warning("broker unreachable: left to the sweeper", extra={"task": task.name, "ids": ids})

@@ -29,6 +29,8 @@ class ProviderStillRunningError(BusyError):
 
     code = "provider_still_running"
     status = 503
+    #: A provider's call takes minutes at worst; six deliveries must not be over before it is.
+    retry_after = 60.0
 
 
 #: What a request that buys something may be answered, as far as it is a client's business.

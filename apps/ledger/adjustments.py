@@ -14,19 +14,11 @@ from apps.core.ids import new_id
 from apps.ledger import functions
 from apps.ledger.errors import AdjustmentRefusedError, LedgerRowNotFoundError
 from apps.ledger.models import Entry
-from apps.ledger.types import EntryKind, TokenCounts, counts_of
+from apps.ledger.types import BUCKETS, EntryKind, TokenCounts, counts_of
 
 MAX_REASON_CHARACTERS = 500
 MAX_ACTOR_CHARACTERS = 150
 MAX_KEY_CHARACTERS = 255
-
-_BUCKETS = {
-    "fresh_input_tokens": "fresh input",
-    "cached_input_tokens": "cached input",
-    "cache_write_tokens": "cache write",
-    "plain_output_tokens": "plain output",
-    "reasoning_tokens": "reasoning",
-}
 
 
 def adjust(
@@ -63,7 +55,7 @@ def adjust(
 def remainder(entry: Entry) -> TokenCounts:
     """What an entry and its adjustments have in each bucket. The caller is in a scope that may see them."""
     rows = Entry.objects.filter(Q(pk=entry.pk) | Q(corrects_id=entry.pk))
-    sums = rows.aggregate(**{bucket: Sum(bucket) for bucket in _BUCKETS})
+    sums = rows.aggregate(**{bucket: Sum(bucket) for bucket in BUCKETS})
     return counts_of({**sums, "token_source": entry.token_source})
 
 
@@ -98,9 +90,9 @@ def _entry(entry_id: UUID) -> Entry:
 
 def _check_remainder(entry: Entry, counts: TokenCounts) -> None:
     left = remainder(entry)
-    for (bucket, title), change in zip(_BUCKETS.items(), counts.buckets, strict=True):
-        if getattr(left, bucket) + change < 0:
+    for bucket, has, change in zip(BUCKETS, left.buckets, counts.buckets, strict=True):
+        if has + change < 0:
+            title = bucket.removesuffix("_tokens").replace("_", " ")
             raise AdjustmentRefusedError(
-                f"It would take back {-change} tokens of {title}; the entry and its adjustments have "
-                f"{getattr(left, bucket)}."
+                f"It would take back {-change} tokens of {title}; the entry and its adjustments have {has}."
             )

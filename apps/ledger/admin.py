@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.utils.html import format_html
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import action
 from unfold.forms import BaseDialogForm
@@ -19,12 +18,13 @@ from unfold.widgets import (
     UnfoldAdminTextareaWidget,
 )
 
-from apps.core.admin_pages import change_url, link, list_url
+from apps.core import clock
+from apps.core.admin_pages import change_url, dialog_answer, link, list_url
 from apps.core.errors import NoobleError
 from apps.core.ids import NO_ID, new_id
 from apps.ledger import adjustments, admin_attempts, admin_prices, admin_reconciliation  # noqa: F401 - pages of theirs
 from apps.ledger.models import GROUP, Budget, Entry, Operation, UsageDaily, UsageMonthly
-from apps.ledger.types import AttemptState, EntryKind, OperationState, counts_of
+from apps.ledger.types import BUCKETS, AttemptState, EntryKind, OperationState, counts_of
 from apps.tenants.admin_columns import OwnerFilter, PayerFilter, TenantFilter, TenantRecordAdmin
 
 #: What an operation was for: rows of rooms above this one, known here by name only.
@@ -105,11 +105,8 @@ class AdjustmentForm(BaseDialogForm):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         entry = _entry(self.object_id)
         if entry:
-            for name, tokens in zip(_BUCKETS, adjustments.remainder(entry).buckets, strict=True):
+            for name, tokens in zip(BUCKETS, adjustments.remainder(entry).buckets, strict=True):
                 self.fields[name].help_text = f"Added to {tokens}; negative to take back."
-
-
-_BUCKETS = tuple(name for name in AdjustmentForm.base_fields if name.endswith("_tokens"))
 
 
 def _entry(key: Any) -> Entry | None:
@@ -160,14 +157,9 @@ class EntryAdmin(TenantRecordAdmin):
         try:
             booked = adjustments.adjust(entry.pk, counts, actor=request.user.get_username(), **terms)
         except NoobleError as error:
-            return _answer("Nothing was booked. {}", error.detail)
+            return dialog_answer("Nothing was booked. {}", error.detail)
         self.log_change(request, entry, f"Adjusted by {booked.pk}: {booked.reason}")
-        return _answer("Booked: {}.", link(change_url("ledger.entry", booked.pk), booked))
-
-
-def _answer(text: str, shown: Any) -> HttpResponse:
-    """What stands in the dialog when it has been sent."""
-    return HttpResponse(format_html('<div id="dialog-form" class="my-6"><p>' + text + "</p></div>", shown))
+        return dialog_answer("Booked: {}.", link(change_url("ledger.entry", booked.pk), booked))
 
 
 @admin.register(Budget)
@@ -179,7 +171,7 @@ class BudgetAdmin(TenantRecordAdmin):
     def related(self, row: Budget) -> Mapping[str, str]:
         return {
             "monthly statistics": list_url("ledger.usagemonthly", payer_tenant_id=row.tenant_id, month=row.starts_on),
-            "entries": _entries(row.tenant_id, row.starts_on, _next_month(row.starts_on)),
+            "entries": _entries(row.tenant_id, row.starts_on, clock.month_after(row.starts_on)),
             "unresolved attempts": list_url(
                 "ledger.attempt", payer_tenant_id=row.tenant_id, holding=AttemptState.UNKNOWN.value
             ),
@@ -209,12 +201,8 @@ class UsageMonthlyAdmin(UsageAdmin):
     list_display = ("id", "payer_tenant_id", "month", "operation", "model", "total_tokens", "billable", "entries")
 
     def related(self, row: UsageMonthly) -> Mapping[str, str]:
-        return {"entries of the payer's month": _entries(row.payer_tenant_id, row.month, _next_month(row.month))}
+        return {"entries of the payer's month": _entries(row.payer_tenant_id, row.month, clock.month_after(row.month))}
 
 
 def _entries(payer: Any, start: date, end: date) -> str:
     return list_url("ledger.entry", payer_tenant_id=payer, day__gte=start, day__lt=end)
-
-
-def _next_month(month: date) -> date:
-    return month.replace(year=month.year + 1, month=1) if month.month == 12 else month.replace(month=month.month + 1)

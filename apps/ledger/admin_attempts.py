@@ -9,17 +9,16 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.utils.html import format_html
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import action
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
-from apps.core.admin_pages import list_url
+from apps.core.admin_pages import dialog_answer, list_url
 from apps.core.errors import NoobleError
 from apps.ledger import sweeping
 from apps.ledger.models import Attempt
-from apps.ledger.types import AttemptState, TokenCounts, counts_of
+from apps.ledger.types import BUCKETS, AttemptState, TokenCounts, counts_of
 from apps.tenants.admin_columns import TenantFilter, TenantRecordAdmin
 
 
@@ -60,10 +59,7 @@ class ResolutionForm(BaseDialogForm):  # type: ignore[misc]
 
 
 def counts(cleaned: Mapping[str, Any]) -> TokenCounts:
-    return counts_of({"token_source": "api", **{name: cleaned.get(name) for name in _BUCKETS}})
-
-
-_BUCKETS = tuple(name for name in ResolutionForm.base_fields if name.endswith("_tokens"))
+    return counts_of({"token_source": "api", **{name: cleaned.get(name) for name in BUCKETS}})
 
 
 @admin.register(Attempt)
@@ -103,4 +99,4 @@ class AttemptAdmin(TenantRecordAdmin):
             self.log_change(
                 request, row, f"Resolved as {form.cleaned_data['outcome']}: {form.cleaned_data['evidence']}"
             )
-        return HttpResponse(format_html('<div id="dialog-form" class="my-6"><p>{}</p></div>', answer))
+        return dialog_answer("{}", answer)

@@ -8,13 +8,13 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.utils.html import format_html
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import action
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminDateWidget, UnfoldAdminTextareaWidget
 
-from apps.core.admin_pages import RecordAdmin
+from apps.core import dispatch
+from apps.core.admin_pages import RecordAdmin, change_url, dialog_answer, link
 from apps.ledger import reconciliation
 from apps.ledger.models import Discrepancy, ReconciliationRun
 from apps.ledger.types import DiscrepancyState
@@ -70,7 +70,7 @@ class DiscrepancyAdmin(TenantRecordAdmin):
         reason = form.cleaned_data["reason"]
         reconciliation.resolve(row, reason=reason, actor=request.user.get_username())
         self.log_change(request, row, f"Resolved: {reason}")
-        return _answer("Resolved.")
+        return dialog_answer("Resolved.")
 
 
 @admin.register(ReconciliationRun)
@@ -88,12 +88,8 @@ class ReconciliationRunAdmin(RecordAdmin):
         dialog={"title": "Compare the books", "form_class": ReconciliationForm, "form_submit_text": "Compare"},
     )
     def reconcile_now(self, request: HttpRequest, form: ReconciliationForm) -> HttpResponse:
-        """Compare the books from a day on. The whole history is for the command and for the night."""
-        run = reconciliation.reconcile(started_by=request.user.get_username(), since=form.cleaned_data["since"])
-        found = ", ".join(f"{kind}: {count}" for kind, count in run.found.items()) or "nothing new"
-        return _answer(f"The books were compared. Found: {found}.")
-
-
-def _answer(text: str) -> HttpResponse:
-    """What stands in the dialog when it has been sent."""
-    return HttpResponse(format_html('<div id="dialog-form" class="my-6"><p>{}</p></div>', text))
+        """Have a worker compare the books from a day on: it takes a transaction for each kind, and maybe minutes."""
+        run = reconciliation.begin(started_by=request.user.get_username(), since=form.cleaned_data["since"])
+        dispatch.publish_maintenance_on_commit("reconciliation.compare", ids={"run_id": str(run.pk)})
+        page = link(change_url("ledger.reconciliationrun", run.pk), "its page")
+        return dialog_answer("The books are being compared. What was found stands on {} when it is finished.", page)

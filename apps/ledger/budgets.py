@@ -56,7 +56,7 @@ def current(ctx: ExecutionContext) -> BudgetState:
         spent_tokens=row.spent_tokens,
         held_tokens=row.held_tokens,
         unknown_tokens=_unknown(ctx, month),
-        resets_at=_midnight(_following(month), tenant.time_zone),
+        resets_at=_midnight(clock.month_after(month), tenant.time_zone),
         hard=tenant.hard_limit,
         day=_day(tenant, row, today),
     )
@@ -107,14 +107,10 @@ def _unknown(ctx: ExecutionContext, month: date) -> int:
         payer_tenant_id=ctx.payer_tenant_id,
         state=AttemptState.UNKNOWN,
         day__gte=month,
-        day__lt=_following(month),
+        day__lt=clock.month_after(month),
     )
     return attempts.aggregate(tokens=Sum("held_tokens"))["tokens"] or 0
 
 
 def _midnight(day: date, time_zone: str) -> datetime:
     return datetime.combine(day, time(), tzinfo=ZoneInfo(time_zone)).astimezone(UTC)
-
-
-def _following(month: date) -> date:
-    return date(month.year + month.month // 12, month.month % 12 + 1, 1)

@@ -7,13 +7,10 @@ a difference that is only work in progress. Nothing is locked. Every statement r
 
 from dataclasses import dataclass
 
-from apps.ledger.types import DiscrepancyKind
+from apps.ledger.types import BUCKETS, DiscrepancyKind
 
 #: What a statistics row is a sum of, in the table's own names.
-SUMS = (
-    *("fresh_input_tokens", "cached_input_tokens", "cache_write_tokens", "plain_output_tokens", "reasoning_tokens"),
-    *("total_tokens", "cost_usd", "entries", "unpriced_entries"),
-)
+SUMS = (*BUCKETS, "total_tokens", "cost_usd", "entries", "unpriced_entries")
 #: What makes it one row, beside its day or month.
 KEYS = (
     *("payer_tenant_id", "owner_tenant_id", "tenant_id", "provider", "model", "agent_id", "collection_id"),
@@ -82,7 +79,7 @@ _BUDGET_SPENT = """
     )
     SELECT tenant_id, starts_on::text AS subject, greatest(abs(spent_tokens), abs(day_spent_tokens))::bigint AS amount,
            to_jsonb(difference) AS evidence
-      FROM difference WHERE spent_tokens <> 0 OR day_spent_tokens <> 0 ORDER BY 1, 2
+      FROM difference WHERE spent_tokens <> 0 OR day_spent_tokens <> 0 ORDER BY tenant_id, starts_on DESC
 """
 _BUDGET_HELD = """
     WITH attempt AS (
@@ -99,7 +96,7 @@ _BUDGET_HELD = """
     )
     SELECT tenant_id, starts_on::text AS subject, greatest(abs(held_tokens), abs(day_held_tokens))::bigint AS amount,
            to_jsonb(difference) AS evidence
-      FROM difference WHERE held_tokens <> 0 OR day_held_tokens <> 0 ORDER BY 1, 2
+      FROM difference WHERE held_tokens <> 0 OR day_held_tokens <> 0 ORDER BY tenant_id, starts_on DESC
 """
 _OPERATION_WITHOUT_ENTRY = """
     SELECT o.payer_tenant_id AS tenant_id, 'operation ' || o.id AS subject,

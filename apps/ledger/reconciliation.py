@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db.models.functions import Now
@@ -35,8 +36,9 @@ MAX_DIFFERENCES = 1000
 LOCK = 0x6E6F6F62
 
 
-_UNKNOWN_ONLY = """
-    SELECT f.* FROM ({find}) f WHERE NOT EXISTS (
+# What cannot be repaired stays where it is, and must not take the place of what is new.
+_TO_BE_NOTED = """
+    SELECT f.* FROM ({find}) f WHERE (%(repair)s AND NOT f.evidence @> '{{"attempt_id": null}}') OR NOT EXISTS (
         SELECT FROM ledger_discrepancy d
          WHERE d.tenant_id = f.tenant_id AND d.kind = %(kind)s AND d.subject = f.subject AND d.state <> 'repaired'
            AND d.amount_tokens = f.amount AND d.evidence = f.evidence)
@@ -48,15 +50,31 @@ def recent() -> date:
     return (clock.now().date() - timedelta(days=RECENT_DAYS)).replace(day=1)
 
 
+def begin(*, started_by: str, since: date | None = None) -> ReconciliationRun:
+    """The row of a run that is about to compare the books from ``since`` on; None: from the beginning."""
+    first = (since or date(1970, 1, 1)).replace(day=1)
+    with operator_scope("reconciliation"):
+        return ReconciliationRun.objects.create(started_by=started_by, read={"since": first.isoformat()})
+
+
+def begun(run_id: UUID) -> ReconciliationRun | None:
+    """A run that has not finished."""
+    with operator_scope("reconciliation"):
+        return ReconciliationRun.objects.filter(pk=run_id, finished_at=None).first()
+
+
 def reconcile(*, started_by: str, since: date | None = None, repair: bool = True) -> ReconciliationRun:
-    """Compare the books from ``since`` on, None: from the beginning; write down and repair what does not agree.
+    """Begin a run and compare."""
+    return compare(begin(started_by=started_by, since=since), repair=repair)
+
+
+def compare(run: ReconciliationRun, *, repair: bool = True) -> ReconciliationRun:
+    """Compare the books, write down and repair what does not agree.
 
     One transaction for each kind, so that nothing is locked for longer than it takes to look. The run that is returned
     says what was found and repaired; a failed one keeps what it had found and its error.
     """
-    since = (since or date(1970, 1, 1)).replace(day=1)
-    with operator_scope("reconciliation"):
-        run = ReconciliationRun.objects.create(started_by=started_by, read={"since": since.isoformat()})
+    since = date.fromisoformat(run.read["since"])
     found: Counter[str] = Counter()
     repaired: Counter[str] = Counter()
     try:
@@ -95,13 +113,13 @@ def _finish(run: ReconciliationRun, found: Counter[str], repaired: Counter[str],
 def _compared(check: Check, since: date, *, repair: bool) -> list[tuple[bool, bool]]:
     """Look, write down, repair; says of each difference whether it is new, and whether it was repaired."""
     parameters = {
+        "repair": repair and check.kind in repairs.SAFE,
         "since": since,
         "grace": timedelta(seconds=settings.UNKNOWN_GRACE_SECONDS),
         "limit": MAX_DIFFERENCES,
         "nobody": NO_ID,
     }
-    # What cannot be repaired stays where it is, and must not take the place of what is new.
-    find = check.find if repair and check.kind in repairs.SAFE else _UNKNOWN_ONLY.format(find=check.find)
+    find = _TO_BE_NOTED.format(find=check.find)
     with operator_scope("reconciliation"):
         db.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         differences = db.fetch_all(f"{find} LIMIT %(limit)s", {**parameters, "kind": check.kind.value})

@@ -17,7 +17,7 @@ from apps.ledger import booking, metadata, spool
 from apps.ledger.booking import BATCH, Item, Recorded
 from apps.ledger.errors import InvalidUsageError, SpoolUnavailableError
 from apps.ledger.spool import Reporter
-from apps.ledger.types import OperationKind, TokenCounts, TokenType, digest
+from apps.ledger.types import BUCKETS, OperationKind, TokenCounts, TokenType, digest
 
 __all__ = ["Recorded", "UsageEvent", "record", "record_many", "track_token_usage", "track_token_usage_many"]
 
@@ -215,7 +215,6 @@ def _raised(recorded: Sequence[Recorded]) -> Recorded:
 def _item(event: UsageEvent, context_id: UUID | None) -> dict[str, Any]:
     """An event as ``ledger_record`` reads it. It keeps its id however often it is tried."""
     counts = event.counts
-    names = ("fresh_input_tokens", "cached_input_tokens", "cache_write_tokens", "plain_output_tokens")
     return {
         "id": new_id(),
         "key": event.idempotency_key,
@@ -225,7 +224,7 @@ def _item(event: UsageEvent, context_id: UUID | None) -> dict[str, Any]:
         "provider": event.provider,
         "model": event.model,
         "model_family": event.model_family,
-        **dict(zip((*names, "reasoning_tokens"), counts.buckets, strict=True)),
+        **dict(zip(BUCKETS, counts.buckets, strict=True)),
         "token_source": counts.source,
         "billable": event.billable,
         "occurred_at": event.occurred_at.isoformat(),

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from apps.core import db
+from apps.core import clock, db
 from apps.core.db import operator_scope
 from apps.core.ids import new_id
 from apps.ledger import adjustments, functions
@@ -79,9 +79,8 @@ def payers(slug: str | None = None) -> list[Tenant]:
 
 def due(payer_id: UUID, month: date) -> list[Due]:
     """What re-pricing a payer's month, named by its first day, would correct."""
-    following = date(month.year + month.month // 12, month.month % 12 + 1, 1)
     with operator_scope("re-pricing", level=logging.DEBUG):
-        return _due(_OF_A_MONTH, {"payer": payer_id, "month": month, "next": following})
+        return _due(_OF_A_MONTH, {"payer": payer_id, "month": month, "next": clock.month_after(month)})
 
 
 def reprice(entries: Sequence[Due], *, actor: str) -> list[Due]:

@@ -223,7 +223,10 @@ def _opened() -> Iterator[sqlite3.Connection]:
 @contextmanager
 def _alone() -> Iterator[bool]:
     """Whether this is the only replay on the host. The kernel lets go of the lock of a process that dies."""
-    descriptor = os.open(_path().with_name("replay.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(_path().with_name("replay.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SpoolUnavailableError("Nothing was replayed; what waits still does.") from error
     try:
         yield _locked(descriptor)
     finally:

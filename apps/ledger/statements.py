@@ -5,7 +5,7 @@ from datetime import date
 from decimal import Decimal
 from uuid import UUID
 
-from apps.core import db
+from apps.core import clock, db
 from apps.core.context import ExecutionContext
 from apps.ledger.models import Entry
 
@@ -56,9 +56,8 @@ class Statement:
 
 def statement(ctx: ExecutionContext, month: date) -> Statement:
     """The statement of the context's payer for the month that begins on ``month``, in one snapshot."""
-    following = date(month.year + month.month // 12, month.month % 12 + 1, 1)
     with db.unit_of_work(ctx):
-        row = db.fetch_one(_SUMS, {"payer": ctx.payer_tenant_id, "month": month, "next": following})
+        row = db.fetch_one(_SUMS, {"payer": ctx.payer_tenant_id, "month": month, "next": clock.month_after(month)})
     assert row is not None
     return Statement(**{name: int(value) for name, value in row.items()})
 

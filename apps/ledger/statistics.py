@@ -10,6 +10,7 @@ from django.db.models import QuerySet, Sum
 from apps.core.context import ExecutionContext
 from apps.core.ids import NO_ID
 from apps.ledger.models import UsageDaily, UsageMonthly
+from apps.ledger.types import BUCKETS
 
 Granularity = Literal["day", "month"]
 Role = Literal["payer", "owner", "consumer"]
@@ -18,10 +19,7 @@ GRANULARITIES, ROLES, GROUPS = get_args(Granularity), get_args(Role), get_args(G
 
 _COLUMNS = {"agent": "agent_id", "collection": "collection_id", "consumer": "tenant_id"}
 _PARTY = {"payer": "payer_tenant_id", "owner": "owner_tenant_id", "consumer": "tenant_id"}
-_BUCKETS = (
-    *("fresh_input_tokens", "cached_input_tokens", "cache_write_tokens"),
-    *("plain_output_tokens", "reasoning_tokens", "total_tokens", "cost_usd", "entries", "unpriced_entries"),
-)
+_SUMS = (*BUCKETS, "total_tokens", "cost_usd", "entries", "unpriced_entries")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,7 @@ def usage(ctx: ExecutionContext, query: UsageQuery) -> dict[str, Any]:
     rows, period = _rows(query)
     rows = rows.filter(**{_PARTY[query.role]: ctx.tenant_id, f"{period}__range": _range(query)})
     columns = [period, *(_COLUMNS.get(group, group) for group in query.group_by)]
-    sums = {bucket: Sum(bucket) for bucket in _BUCKETS}
+    sums = {bucket: Sum(bucket) for bucket in _SUMS}
     # One query: the totals are what its rows add up to.
     grouped = list(rows.order_by(*columns).values(*columns).annotate(**sums))
     results = [_shown(row, period, query.group_by) for row in grouped]
@@ -80,5 +78,5 @@ def _counts(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _totals(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    names = _counts(dict.fromkeys(_BUCKETS, 0))
+    names = _counts(dict.fromkeys(_SUMS, 0))
     return {name: sum((result[name] for result in results), start=0) for name in names}

@@ -106,6 +106,16 @@ class EntryKind(models.TextChoices):
     ADJUSTMENT = "adjustment", "Adjustment"
 
 
+#: The exclusive buckets of tokens, by the names of their columns.
+BUCKETS = (
+    "fresh_input_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "plain_output_tokens",
+    "reasoning_tokens",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenCounts:
     """Tokens in exclusive buckets, and whether the provider counted them or we did."""
@@ -251,11 +261,4 @@ class Settlement:
 
 def counts_of(row: Mapping[str, Any]) -> TokenCounts:
     """The counts in a row that has the five buckets and ``token_source``."""
-    buckets = (
-        "fresh_input_tokens",
-        "cached_input_tokens",
-        "cache_write_tokens",
-        "plain_output_tokens",
-        "reasoning_tokens",
-    )
-    return TokenCounts(**{bucket: row[bucket] or 0 for bucket in buckets}, source=row["token_source"] or "api")
+    return TokenCounts(**{bucket: row[bucket] or 0 for bucket in BUCKETS}, source=row["token_source"] or "api")

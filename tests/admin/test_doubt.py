@@ -7,11 +7,14 @@ from django.test import Client
 from apps.core import clock
 from apps.core.admin_pages import change_url, list_url
 from apps.core.db import operator_scope, unit_of_work
-from apps.ledger import till
+from apps.ledger import reconciliation, till
 from apps.ledger.models import Attempt, Discrepancy, ReconciliationRun
 from apps.ledger.types import Admitted
 from apps.tenants.models import User
+from nooble.processes import Supervisor
+from tasks.reconciliation import compare
 from tests.admin.test_site import staff
+from tests.faults.scene import wait_until
 from tests.ledger.test_reconciliation import planted, settled
 from tests.ledger.test_till import admitted, call, charge, check_books
 from tests.personas import Persona
@@ -83,20 +86,39 @@ def test_staff_without_permission_resolve_nothing(owner: Persona, unknown: Admit
     assert attempt(owner, unknown).state == "unknown"
 
 
-def test_the_books_are_compared_now(operator: Client, superuser: User, owner: Persona) -> None:
+def asked_for(user: User) -> ReconciliationRun:
+    with operator_scope("test"):
+        return ReconciliationRun.objects.get(started_by=user.username)
+
+
+def test_a_worker_compares_the_books_now(operator: Client, superuser: User, owner: Persona, worker: Supervisor) -> None:
     settled(owner)
     planted("UPDATE ledger_budget SET spent_tokens = 0 WHERE tenant_id = %s", owner.tenant.pk)
     assert COMPARE in operator.get(list_url("ledger.reconciliationrun")).content.decode()
     page = operator.post(COMPARE, TODAY).content.decode()
-    assert "budget_spent: 1" in page
-    assert ReconciliationRun.objects.filter(started_by=superuser.username, found__budget_spent=1).exists()
+    assert change_url("ledger.reconciliationrun", asked_for(superuser).pk) in page
+    wait_until(lambda: asked_for(superuser).finished_at is not None, seconds=60)
+    assert asked_for(superuser).found["budget_spent"] == 1
     check_books(owner.ctx)
+
+
+def test_a_comparison_that_is_asked_for_twice_is_made_once(database: None) -> None:
+    run = reconciliation.begin(started_by="twice", since=clock.today("UTC"))
+    compare(str(run.pk))
+    with operator_scope("test"):
+        run.refresh_from_db()
+        finished_at = run.finished_at
+    assert finished_at is not None
+    compare(str(run.pk))
+    with operator_scope("test"):
+        run.refresh_from_db()
+    assert run.finished_at == finished_at
 
 
 def test_a_discrepancy_is_resolved_in_the_operators_name(operator: Client, superuser: User, owner: Persona) -> None:
     held = settled(owner)
     planted("UPDATE ledger_operation SET state = 'failed' WHERE id = %s", held.operation_id)
-    operator.post(COMPARE, TODAY)
+    reconciliation.reconcile(started_by="test", since=clock.today("UTC"))
     with operator_scope("test"):
         row = Discrepancy.objects.get(tenant_id=owner.tenant.pk, kind="entry_without_operation")
     url = change_url("ledger.discrepancy", row.pk).replace("change/", "resolve/")

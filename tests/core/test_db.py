@@ -1,8 +1,13 @@
 """The two doors."""
 
-import pytest
+import os
+import socket
+from typing import Any
 
-from apps.core.db import ScopeError, fetch_one, operator_scope, unit_of_work
+import pytest
+from django.db import connection
+
+from apps.core.db import ScopeError, fetch_one, fetch_prepared, operator_scope, unit_of_work
 from apps.tenants.models import ApiKey, Tenant
 from tests.personas import Persona
 
@@ -34,6 +39,17 @@ def test_the_operators_scope_sees_every_tenant_and_ends_with_the_transaction(own
         assert scope()["role"] == "nooble_operator"
         assert Tenant.objects.filter(pk__in=[owner.tenant.pk, stranger.tenant.pk]).count() == 2
     assert scope()["role"] == "nooble_app"
+
+
+def test_a_prepared_statement_outside_transactions_survives_a_connection_that_has_died(owner: Persona) -> None:
+    ask = "SELECT %s AS said"
+    assert fetch_prepared(ask, ["once"]) == [{"said": "once"}]
+    ours: Any = connection
+    with socket.socket(fileno=os.dup(ours.connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+    # As at the beginning of a request or of a task.
+    ours.health_check_enabled, ours.health_check_done = True, False
+    assert fetch_prepared(ask, ["again"]) == [{"said": "again"}]
 
 
 def rename_and_fail(persona: Persona, name: str) -> None:

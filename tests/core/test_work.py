@@ -18,6 +18,7 @@ from apps.core.errors import BusyError, NoobleError
 from apps.core.ids import new_id
 from apps.core.models import DeadLetter
 from apps.core.work import WorkFailedError
+from apps.gateway.errors import ProviderStillRunningError
 from apps.ledger.errors import BudgetExceededError
 from tests.personas import Persona
 
@@ -84,6 +85,23 @@ def test_a_row_whose_lease_ran_out_is_taken_under_a_new_epoch(owner: Persona, ru
     with unit_of_work(owner.ctx):
         assert not work.advance(first, status="succeeded")
         assert work.advance(second, status="succeeded")
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"), [(BusyError("x"), work.POSTPONE_SECONDS), (ProviderStillRunningError("x"), 60)]
+)
+def test_work_that_meets_somebody_at_it_waits_as_long_as_that_may_take(
+    owner: Persona, run: Run, error: NoobleError, seconds: float
+) -> None:
+    def perform(*_: Any) -> None:
+        raise error
+
+    def give_up(*_: Any) -> None:
+        raise AssertionError("it is not given up")
+
+    assert work.drive(owner.ctx, Run, run.pk, task_id="t", perform=perform, give_up=give_up)
+    waits = current(owner, run).available_at - clock.now()
+    assert timedelta(seconds=seconds - 5) < waits <= timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])

@@ -151,6 +151,19 @@ def test_known_differences_do_not_keep_new_ones_from_being_found(
     assert len(discrepancies(owner)) == 2
 
 
+def test_what_cannot_be_repaired_does_not_keep_the_rest_from_being_found(
+    owner: Persona, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciliation, "MAX_DIFFERENCES", 1)
+    for held in (settled(owner), settled(owner)):
+        planted("DELETE FROM ledger_entry WHERE operation_id = %s", held.operation_id)
+        planted("UPDATE ledger_attempt SET state = 'lost' WHERE id = %s", held.attempt_id)
+    while reconcile(started_by="test").found.get("operation_without_entry"):
+        pass
+    states = [row.state for row in discrepancies(owner) if row.kind == "operation_without_entry"]
+    assert states == ["open", "open"]
+
+
 def test_an_open_attempt_whose_worker_is_gone_becomes_unknown(owner: Persona) -> None:
     held = admitted(till.hold(owner.ctx, charge(), call()))
     expire_lease(owner.ctx, held)

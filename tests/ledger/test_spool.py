@@ -240,6 +240,16 @@ def test_without_a_spool_the_caller_hears_that_nothing_is_recorded(owner: Person
         track(owner, "s-30")
 
 
+def test_a_replay_that_cannot_lock_the_spool_says_so(owner: Persona, line: Line, directory: Path) -> None:
+    line.cut()
+    track(owner, "s-31")
+    line.mend()
+    (directory / "replay.lock").mkdir()
+    with pytest.raises(SpoolUnavailableError):
+        spool.replay()
+    assert spool.waiting() == 1
+
+
 def test_a_spool_that_is_broken_does_not_touch_a_report_that_is_booked(
     owner: Persona, line: Line, directory: Path
 ) -> None:

@@ -8,8 +8,9 @@ from django.db.models.lookups import GreaterThanOrEqual
 from apps.core.constraints import OneOf
 from apps.core.ids import new_id
 from apps.ledger.models.operations import Attempt, Operation
-from apps.ledger.models.parties import BUCKETS, Buckets, Parties
+from apps.ledger.models.parties import Buckets, Parties
 from apps.ledger.types import (
+    BUCKETS,
     EntryKind,
     OperationKind,
     TokenSource,

@@ -14,15 +14,6 @@ class Parties(models.Model):
         abstract = True
 
 
-BUCKETS = (
-    "fresh_input_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "plain_output_tokens",
-    "reasoning_tokens",
-)
-
-
 class Buckets(models.Model):
     """Tokens in exclusive buckets. Adjustments are negative where they take back."""
 

@@ -2,8 +2,8 @@
 -- in the transaction of its caller, and as nooble_till, the only role that writes here: see rights.sql.
 --
 -- Locks are taken in one order everywhere: operation, attempt, entry, daily rows, monthly rows, budget; rows of one
--- table by their key. The budget is the hot row, so it comes last and is held for the shortest time. A refusal raises,
--- and so undoes everything before it.
+-- table by their key, of a payer's budgets the latest month first. The budget is the hot row, so it comes last and is
+-- held for the shortest time. A refusal raises, and so undoes everything before it.
 --
 -- Hold and settle are the busiest statements of nooble, and most of what a statement costs is starting its executor. So
 -- they read what they need in the statement that uses it; and what they call returns a value, because an assignment is
