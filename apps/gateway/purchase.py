@@ -23,7 +23,7 @@ from apps.gateway.offers import Bought, E, Offer, R, Received
 from apps.gateway.policy import backoff, written
 from apps.gateway.resolution import counts_of
 from apps.ledger import till
-from apps.ledger.errors import OperationEndedError
+from apps.ledger.errors import OperationEndedError, OperationInProgressError
 from apps.ledger.models import Operation
 from apps.ledger.types import (
     Admitted,
@@ -171,7 +171,7 @@ def _check(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID, result: 
             _report(ctx, attempt_id, counts, request_id, result.raw_usage)
         else:
             note = {"code": error.code, "detail": error.detail, "request_id": request_id}
-            written(till.mark_unknown)(ctx, attempt_id, **note, seen=counts)
+            written(till.mark_unknown)(ctx, attempt_id, **note, seen=counts, raw_usage=result.raw_usage)
         raise
 
 
@@ -287,6 +287,9 @@ def ask(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID) -> Settleme
 
 
 def _bought(settlement: Settlement) -> Bought:
+    if settlement.state is OperationState.PENDING:
+        # Our attempt was closed on proof, which was wrong, and somebody else drives the operation.
+        raise OperationInProgressError("Its call was taken for one that was never made; another has been begun.")
     if settlement.state is not OperationState.DONE:
         # Late, after an operation that failed or was cancelled meanwhile: there is nothing to answer with.
         raise OperationEndedError("It ended before its answer came. Send it again as a new request.")

@@ -39,12 +39,6 @@ class OperationEndedError(ConflictError):
     code = "operation_ended"
 
 
-class AttemptClosedError(NoobleError):
-    """The attempt is closed already, another way."""
-
-    code = "attempt_closed"
-
-
 class InvalidUsageError(NoobleError):
     """The usage that was reported cannot be booked."""
 

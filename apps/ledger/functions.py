@@ -9,7 +9,6 @@ from django.db import DatabaseError
 
 from apps.core import db
 from apps.ledger.errors import (
-    AttemptClosedError,
     BudgetExceededError,
     IdempotencyConflictError,
     LedgerRowNotFoundError,
@@ -59,8 +58,6 @@ def _translate(error: DatabaseError) -> NoReturn:
         raise IdempotencyConflictError("Use a new key for new content.", operation_id=detail) from error
     if state == "NB404":
         raise LedgerRowNotFoundError("Check its id.") from error
-    if state == "NB410":
-        raise AttemptClosedError("The attempt is closed: void, or given up after its grace period.") from error
     raise error
 
 

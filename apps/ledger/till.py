@@ -142,10 +142,11 @@ def report(
     *,
     provider_request_id: str = "",
     raw_usage: Mapping[str, Any] | None = None,
-) -> Literal["late", "corrected", "repeated"]:
+) -> Literal["late", "corrected", "repeated", "contradicted"]:
     """Count what the provider says it counted for an attempt of which there will be no answer.
 
     ``late``: leakage, on the attempt and billed to nobody. ``corrected``: its entry at an estimate was made true.
+    ``contradicted``: it had been proven not to be counted; that is a discrepancy now.
     """
     row = functions.call(
         "ledger_report",
@@ -156,13 +157,13 @@ def report(
         provider_request_id[:255],
         functions.to_json(raw_usage),
     )
-    outcome: Literal["late", "corrected", "repeated"] = row["ledger_report"]
+    outcome: Literal["late", "corrected", "repeated", "contradicted"] = row["ledger_report"]
     return outcome
 
 
 def void(ctx: Scope, attempt_id: UUID, *, code: str = "", detail: str = "", request_id: str = "") -> bool:
     """Release the attempt's hold. Only on proof that the provider did not count the call."""
-    return _close(ctx, attempt_id, "void", code, detail, request_id[:255], NOTHING)
+    return _close(ctx, attempt_id, "void", code, detail, request_id[:255], NOTHING, None)
 
 
 def mark_unknown(
@@ -173,9 +174,14 @@ def mark_unknown(
     detail: str = "",
     request_id: str = "",
     seen: TokenCounts | None = None,
+    raw_usage: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Keep the attempt's hold until it is known what the provider counted. ``seen``: an estimate of what came of it."""
-    return _close(ctx, attempt_id, "unknown", code, detail, request_id[:255], seen or NOTHING)
+    """Keep the attempt's hold until it is known what the provider counted.
+
+    ``seen``: an estimate of what came of it. ``raw_usage``: what the provider said and is not believed.
+    """
+    notes = (code, detail, request_id[:255], seen or NOTHING, functions.to_json(raw_usage))
+    return _close(ctx, attempt_id, "unknown", *notes)
 
 
 def fail(ctx: Scope, operation_id: UUID, *, epoch: int | None, code: str, detail: str) -> bool:

@@ -82,6 +82,7 @@ class DiscrepancyKind(models.TextChoices):
     IDEMPOTENCY_CONFLICT = "idempotency_conflict", "A key came again with other content"
     OVERAGE = "overage", "A call cost more than its hold"
     LOST_ATTEMPT = "lost_attempt", "A hold was given up without proof"
+    COUNTED_VOID = "counted_void", "A provider counted a call that was proven not to be"
     DAILY_STATISTICS = "daily_statistics", "Entries and daily statistics differ"
     MONTHLY_STATISTICS = "monthly_statistics", "Daily and monthly statistics differ"
     BUDGET_SPENT = "budget_spent", "Billable entries and the budget's spent differ"
@@ -234,7 +235,7 @@ class Unresolved(Held):
 
 @dataclass(frozen=True, kw_only=True)
 class Settlement:
-    """What settling did. ``late``: the operation had ended already, so this attempt makes no entry of its own.
+    """What settling did. ``late``: the operation or the attempt had ended already, so it makes no entry of its own.
 
     ``result`` is the operation's: where it had ended already, not the one of this settlement.
     """
@@ -251,7 +252,7 @@ class Settlement:
         """From the function's row, and from what it was called with."""
         return cls(
             operation_id=row["operation_id"],
-            late=row["outcome"] in {"late", "corrected"},
+            late=row["outcome"] in {"late", "corrected", "contradicted"},
             overage_tokens=row["overage_tokens"],
             state=OperationState(row["state"]),
             result=result if row["outcome"] == "settled" else row["result"] or {},

@@ -13,7 +13,7 @@ from apps.core.db import unit_of_work
 from apps.gateway.streaming import Delta
 from apps.ledger import till
 from apps.ledger.errors import OperationInProgressError
-from apps.ledger.models import Operation
+from apps.ledger.models import Attempt, Discrepancy, Operation
 from apps.ledger.types import Admitted, Call
 from apps.providers import registry
 from apps.providers.errors import ProviderRateLimitedError, ProviderRefusedError
@@ -133,3 +133,23 @@ def test_what_another_worker_had_called_is_asked_about_before_it_is_called_again
     books = check_books(owner.ctx)
     assert (books.spent_tokens, books.held_tokens) == (counted(fake_provider, owner), 0)
     assert complete(ctx, question) == replace(answer, replayed=True)
+
+
+def test_an_answer_to_a_call_that_its_provider_had_not_seen_yet_is_kept_for_somebody_to_look_at(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    """Who took the operation over asked too early, was told "not seen", and has made a call of its own."""
+    ctx = context(owner, retries=0)
+    with closing(stream(ctx, question)) as events:
+        assert isinstance(next(events), Delta)
+        with unit_of_work(ctx):
+            ours = Attempt.objects.get()
+        taken_over(ctx, question)
+        till.void(ctx, ours.pk, code="not_seen")
+        with pytest.raises(OperationInProgressError):
+            list(events)
+    assert states(owner) == ["void", "open"]
+    with unit_of_work(owner.ctx):
+        noted = Discrepancy.objects.get(kind="counted_void")
+    assert noted.amount_tokens == counted(fake_provider, owner)
+    assert check_books(owner.ctx).entries == 0

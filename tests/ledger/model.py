@@ -76,6 +76,8 @@ class Attempt:
     overage: int = 0
     estimate: Entry | None = None
     held: int = 0
+    #: Whether its counts are the provider's.
+    is_told: bool = False
 
     def __post_init__(self) -> None:
         self.held = self.hold
@@ -173,12 +175,11 @@ class Model:
         operation.epoch += not mine
         operation.lease_until = self.now + LEASE
 
-    def settle(self, attempt: Attempt, counts: TokenCounts, result: dict[str, Any]) -> bool:
-        """True: the operation is done by this attempt. The caller has asked whether it may be settled."""
+    def settle(self, attempt: Attempt, counts: TokenCounts, result: dict[str, Any]) -> str:
+        """``settled``: the operation is done by this attempt. Otherwise as :meth:`report`."""
         operation = attempt.operation
-        if operation.state != "pending":
-            self.report(attempt, counts)
-            return False
+        if operation.state != "pending" or attempt.state not in {"open", "unknown"}:
+            return self.report(attempt, counts)
         self._close(attempt, "settled", counts)
         self._doubt_others(attempt)
         self._finish(operation, "done", result)
@@ -191,7 +192,7 @@ class Model:
                 counts=counts,
             )
         )
-        return True
+        return "settled"
 
     def settle_partly(self, attempt: Attempt, counts: TokenCounts, state: str, result: dict[str, Any]) -> bool:
         operation = attempt.operation
@@ -215,10 +216,15 @@ class Model:
                 other.state = "unknown"
 
     def report(self, attempt: Attempt, counts: TokenCounts) -> str:
-        """The truth about an attempt that ends no operation. The caller has asked whether it may be told."""
-        if attempt.state in {"settled", "lost"}:
+        """The truth about an attempt that ends no operation."""
+        if attempt.state == "settled" or (attempt.state == "lost" and (attempt.is_told or counts.source != "api")):
             return "repeated"
-        self._close(attempt, "settled" if attempt.estimate else "lost", counts)
+        if attempt.state == "void":
+            self.note(attempt.operation.payer, "counted_void", f"attempt {attempt.id}")
+            return "contradicted"
+        if attempt.state == "lost":
+            self.note(attempt.operation.payer, "lost_attempt", f"attempt {attempt.id}")
+        self._close(attempt, "settled" if attempt.estimate and attempt.state != "lost" else "lost", counts)
         if attempt.estimate is None:
             return "late"
         self._correct(attempt, minus(counts, attempt.estimate.counts))
@@ -278,6 +284,7 @@ class Model:
 
     def _close(self, attempt: Attempt, state: str, counts: TokenCounts) -> None:
         attempt.state, attempt.held, attempt.counts = state, 0, counts
+        attempt.is_told = counts.source == "api"
         if attempt.operation.charge.billable and counts.total_tokens > attempt.hold:
             attempt.overage = counts.total_tokens - attempt.hold
             self.note(attempt.operation.payer, "overage", f"attempt {attempt.id}")

@@ -1,6 +1,7 @@
 """Hold, settle, void, unknown: what each leaves in the books."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,9 +14,8 @@ from django.db.models.functions import Now
 from apps.core import clock
 from apps.core.context import ExecutionContext
 from apps.core.db import execute, fetch_one, operator_scope, unit_of_work
-from apps.ledger import budgets, statements, till
+from apps.ledger import budgets, statements, sweeping, till
 from apps.ledger.errors import (
-    AttemptClosedError,
     BudgetExceededError,
     IdempotencyConflictError,
     LedgerRowNotFoundError,
@@ -24,7 +24,18 @@ from apps.ledger.errors import (
 )
 from apps.ledger.models import Attempt, Budget, Discrepancy, Entry, Operation
 from apps.ledger.records import UsageEvent, record
-from apps.ledger.types import Admitted, Call, Charge, Held, OperationKind, Replay, TokenCounts, TokenType, Unresolved
+from apps.ledger.types import (
+    Admitted,
+    Call,
+    Charge,
+    Held,
+    OperationKind,
+    OperationState,
+    Replay,
+    TokenCounts,
+    TokenType,
+    Unresolved,
+)
 from apps.tenants.models import Tenant
 from tests.personas import MakeTenant, Persona
 
@@ -246,12 +257,53 @@ def test_unknown_keeps_the_hold(owner: Persona) -> None:
         assert budgets.current(owner.ctx).unknown_tokens == 1000
 
 
-def test_a_void_attempt_cannot_be_settled(owner: Persona) -> None:
+def given_up(held: Admitted) -> None:
+    with operator_scope("test"):
+        Attempt.objects.filter(pk=held.attempt_id).update(deadline=Now() - timedelta(hours=25))
+    while sweeping.give_up():
+        pass
+
+
+def noted(owner: Persona) -> list[tuple[str, int]]:
+    with unit_of_work(owner.ctx):
+        return list(Discrepancy.objects.order_by("last_seen_at").values_list("kind", "amount_tokens"))
+
+
+def test_an_answer_to_a_call_that_was_proven_not_to_be_is_billed_to_nobody_and_noted(owner: Persona) -> None:
     held = admitted(till.hold(owner.ctx, charge(), call()))
     till.void(owner.ctx, held.attempt_id)
-    with pytest.raises(AttemptClosedError):
-        till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
+    for _ in range(2):
+        settlement = till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT, raw_usage={"total_tokens": 95})
+        assert (settlement.late, settlement.state, settlement.result) == (True, "pending", {})
+    assert attempt(owner.ctx, held).state == "void"
+    assert noted(owner) == [("counted_void", 95)]
     assert check_books(owner.ctx).entries == 0
+
+
+def test_the_truth_about_a_call_that_was_given_up_is_kept(owner: Persona) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call(1000)))
+    till.mark_unknown(owner.ctx, held.attempt_id, code="provider_timeout", raw_usage={"prompt_tokens": -1})
+    assert attempt(owner.ctx, held).raw_usage == {"prompt_tokens": -1}
+    given_up(held)
+    assert noted(owner) == [("lost_attempt", 1000)]
+    assert till.report(owner.ctx, held.attempt_id, replace(COUNTS, source="estimated")) == "repeated"
+    assert till.report(owner.ctx, held.attempt_id, COUNTS, raw_usage={"total_tokens": 95}) == "late"
+    assert till.report(owner.ctx, held.attempt_id, COUNTS) == "repeated"
+    told = attempt(owner.ctx, held)
+    assert (told.state, told.error_code, told.raw_usage) == ("lost", "provider_timeout", {"total_tokens": 95})
+    assert (told.fresh_input_tokens, told.token_source) == (60, "api")
+    assert noted(owner) == [("lost_attempt", 95)]
+    assert check_books(owner.ctx).entries == 0
+
+
+def test_an_estimate_is_corrected_although_its_call_was_given_up(owner: Persona) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call(1000)))
+    seen = TokenCounts(fresh_input_tokens=60, plain_output_tokens=5, source="estimated")
+    assert till.settle_partly(owner.ctx, held.attempt_id, seen, state=OperationState.DONE, result=RESULT)
+    given_up(held)
+    assert till.report(owner.ctx, held.attempt_id, COUNTS) == "corrected"
+    assert attempt(owner.ctx, held).state == "lost"
+    assert check_books(owner.ctx).entry_tokens == 95
 
 
 def test_a_failed_operation_stays_failed(owner: Persona) -> None:

@@ -19,7 +19,7 @@ CREATE TYPE ledger_held AS (
 );
 
 CREATE TYPE ledger_settlement AS (
-    outcome text,            -- settled | late | corrected | repeated
+    outcome text,            -- settled | late | corrected | repeated | contradicted
     operation_id uuid,
     state text,
     overage_tokens bigint,
@@ -174,7 +174,7 @@ BEGIN
         v_operation.payer_tenant_id, 'idempotency_conflict', 'operation ' || v_operation.id, 0, jsonb_build_object(
         'operation_id', v_operation.id, 'idempotency_key', v_operation.idempotency_key, 'note', 'an event has the key'));
     IF p_key_suffix <> '' THEN
-        RAISE EXCEPTION 'operation % has an entry already', v_operation.id USING ERRCODE = 'NB410';
+        RAISE EXCEPTION 'operation % has an entry already', v_operation.id;
     END IF;
     RETURN ledger_enter(p_attempt_id, p_entry_id, p_metadata, '#' || v_operation.id);
 END $$;
@@ -218,7 +218,8 @@ END $$;
 
 -- What the provider counted for an attempt whose operation it can no longer settle. Where an entry was written at an
 -- estimate, an adjustment makes it true and the attempt is settled. Where another attempt settled, or the operation
--- ended without a result, the usage is leakage: recorded on the attempt, billed to nobody.
+-- ended without a result, the usage is leakage: recorded on the attempt, billed to nobody. An attempt that was given up
+-- stays lost, with its truth. Of one whose hold went out on proof, the proof was wrong: somebody must look.
 CREATE FUNCTION ledger_count_late(
     op ledger_operation, p_attempt_id uuid, p_adjustment_id uuid, p_counts ledger_counts, p_provider_request_id text,
     p_raw_usage jsonb
@@ -226,22 +227,34 @@ CREATE FUNCTION ledger_count_late(
 DECLARE
     att ledger_attempt;
     v_total CONSTANT bigint := ledger_sum(p_counts);
+    v_state text;
 BEGIN
     SELECT a.* INTO STRICT att FROM ledger_attempt a WHERE a.id = p_attempt_id;
-    IF att.state IN ('settled', 'lost') THEN
+    IF att.state = 'settled' OR att.state = 'lost' AND (att.token_source = 'api' OR p_counts.token_source <> 'api') THEN
         RETURN 'repeated';
     ELSIF att.state = 'void' THEN
-        RAISE EXCEPTION 'attempt_closed' USING ERRCODE = 'NB410';
+        PERFORM ledger_note(op.payer_tenant_id, 'counted_void', 'attempt ' || att.id, v_total, jsonb_build_object(
+            'operation_id', op.id, 'total_tokens', v_total, 'provider_request_id', p_provider_request_id,
+            'raw_usage', p_raw_usage));
+        RETURN 'contradicted';
+    ELSIF att.state = 'lost' THEN
+        PERFORM ledger_note(op.payer_tenant_id, 'lost_attempt', 'attempt ' || att.id, v_total, jsonb_build_object(
+            'operation_id', op.id, 'provider', att.provider, 'model', att.model, 'total_tokens', v_total,
+            'provider_request_id', p_provider_request_id));
     ELSIF att.state = 'open' THEN
         -- Only an unknown attempt can become lost.
         UPDATE ledger_attempt a SET state = 'unknown' WHERE a.id = att.id;
     END IF;
+    v_state := CASE WHEN att.state = 'lost' OR att.estimate_entry_id IS NULL THEN 'lost' ELSE 'settled' END;
     UPDATE ledger_attempt a
-       SET state = CASE WHEN att.estimate_entry_id IS NULL THEN 'lost' ELSE 'settled' END, held_tokens = 0,
+       SET state = v_state, held_tokens = 0,
            fresh_input_tokens = p_counts.fresh_input_tokens, cached_input_tokens = p_counts.cached_input_tokens,
            cache_write_tokens = p_counts.cache_write_tokens, plain_output_tokens = p_counts.plain_output_tokens,
            reasoning_tokens = p_counts.reasoning_tokens, token_source = p_counts.token_source,
-           provider_request_id = p_provider_request_id, raw_usage = p_raw_usage, error_code = '', error_detail = '',
+           provider_request_id = p_provider_request_id, raw_usage = p_raw_usage,
+           -- A lost one says why it was in doubt.
+           error_code = CASE WHEN v_state = 'lost' THEN a.error_code ELSE '' END,
+           error_detail = CASE WHEN v_state = 'lost' THEN a.error_detail ELSE '' END,
            overage_tokens = CASE WHEN op.billable THEN greatest(v_total - att.hold_tokens, 0) ELSE 0 END,
            closed_at = clock_timestamp()
      WHERE a.id = att.id;
@@ -273,10 +286,13 @@ DECLARE
     v_counted integer;
     v_moved boolean;
 BEGIN
-    -- Waits for whoever has the operation locked, and then finds it only if it is pending still.
+    -- Waits for whoever has the operation locked, and then finds it only if it is pending still. An attempt that is
+    -- closed settles nothing any more.
     UPDATE ledger_operation o
        SET state = 'done', result = p_result, lease_expires_at = NULL, finished_at = clock_timestamp()
-     WHERE o.id = (SELECT a.operation_id FROM ledger_attempt a WHERE a.id = p_attempt_id) AND o.state = 'pending'
+     WHERE o.id = (SELECT a.operation_id FROM ledger_attempt a
+                    WHERE a.id = p_attempt_id AND a.state IN ('open', 'unknown'))
+       AND o.state = 'pending'
        AND o.tenant_id = p_consumer AND o.owner_tenant_id = p_owner AND o.payer_tenant_id = p_payer
     RETURNING o.id, o.billable, o.lease_epoch INTO op;
     IF NOT FOUND THEN
@@ -294,7 +310,8 @@ BEGIN
      WHERE a.id = p_attempt_id AND a.state IN ('open', 'unknown')
     RETURNING a.epoch, a.day, a.hold_tokens, a.overage_tokens INTO att;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'attempt_closed' USING ERRCODE = 'NB410';
+        -- Closed while we waited: repeated, it is found so from the beginning.
+        RAISE EXCEPTION 'attempt % was closed meanwhile', p_attempt_id USING ERRCODE = 'serialization_failure';
     END IF;
     IF att.epoch <> op.lease_epoch THEN
         PERFORM ledger_doubt_others(op.id);
@@ -314,7 +331,7 @@ BEGIN
     RETURN settlement;
 END $$;
 
--- What ledger_settle does where the operation has ended already.
+-- What ledger_settle does where the operation has ended, or the attempt was closed, already.
 CREATE FUNCTION ledger_settle_late(
     op ledger_operation, p_attempt_id uuid, p_entry_id uuid, p_counts ledger_counts, p_provider_request_id text,
     p_raw_usage jsonb
@@ -387,7 +404,7 @@ END $$;
 -- the attempt changed.
 CREATE FUNCTION ledger_close(
     p_consumer uuid, p_owner uuid, p_payer uuid, p_attempt_id uuid, p_adjustment_id uuid, p_state text, p_error_code text,
-    p_error_detail text, p_provider_request_id text, p_counts ledger_counts
+    p_error_detail text, p_provider_request_id text, p_counts ledger_counts, p_raw_usage jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_detail text;
@@ -407,7 +424,7 @@ BEGIN
            held_tokens = CASE WHEN p_state = 'void' THEN 0 ELSE a.held_tokens END,
            fresh_input_tokens = p_counts.fresh_input_tokens, cached_input_tokens = p_counts.cached_input_tokens,
            cache_write_tokens = p_counts.cache_write_tokens, plain_output_tokens = p_counts.plain_output_tokens,
-           reasoning_tokens = p_counts.reasoning_tokens,
+           reasoning_tokens = p_counts.reasoning_tokens, raw_usage = coalesce(p_raw_usage, a.raw_usage),
            token_source = CASE WHEN ledger_sum(p_counts) > 0 THEN p_counts.token_source ELSE '' END,
            closed_at = CASE WHEN p_state = 'void' THEN clock_timestamp() END
      WHERE a.id = att.id;
