@@ -64,8 +64,10 @@ def test_what_the_provider_counted_is_written_down_and_the_hold_goes_out(
 
 
 def test_what_the_provider_did_not_count_is_void(operator: Client, owner: Persona, unknown: Admitted) -> None:
+    assert check_books(owner.ctx).held_tokens == 1000
     operator.post(resolve_url(unknown), {**COUNTED, "outcome": "void"})
-    assert attempt(owner, unknown).state == "void"
+    assert (attempt(owner, unknown).state, attempt(owner, unknown).held_tokens) == ("void", 0)
+    assert check_books(owner.ctx).held_tokens == 0
 
 
 def test_a_count_of_nothing_is_refused(operator: Client, owner: Persona, unknown: Admitted) -> None:

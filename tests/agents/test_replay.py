@@ -96,6 +96,10 @@ def test_without_a_reason_nothing_is_replayed(operator: Client, owner: Persona, 
 def test_one_whose_worker_died_is_delivered_to_another(operator: Client, owner: Persona, run_id: UUID) -> None:
     set_to(owner, run_id, status="generating", lease_expires_at=Now() - LEASE, available_at=Now())
     assert "The run is delivered again." in replay(operator, run_id)
+    with unit_of_work(owner.ctx):
+        taken = work.claim(Run, run_id, task_id="another")
+    assert taken is not None
+    assert taken.deliveries == 1
 
 
 def test_one_that_a_worker_is_at_is_left_to_it(operator: Client, owner: Persona, run_id: UUID) -> None:

@@ -388,8 +388,8 @@ def test_a_call_counts_in_the_payers_own_day(make_tenant: MakeTenant) -> None:
 
 
 @pytest.mark.parametrize("statement", ["UPDATE ledger_entry SET total_tokens = 0", "DELETE FROM ledger_entry"])
-@pytest.mark.parametrize("role", ["default", "owner"])
-def test_entries_cannot_be_changed(owner: Persona, statement: str, role: str) -> None:
+@pytest.mark.parametrize(("role", "refusal"), [("default", "permission denied"), ("owner", "append-only")])
+def test_entries_cannot_be_changed(owner: Persona, statement: str, role: str, refusal: str) -> None:
     held = admitted(till.hold(owner.ctx, charge(), call()))
     till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
 
@@ -400,7 +400,7 @@ def test_entries_cannot_be_changed(owner: Persona, statement: str, role: str) ->
                 cursor.execute("ALTER TABLE ledger_entry NO FORCE ROW LEVEL SECURITY")
             cursor.execute(statement)
 
-    with pytest.raises(DatabaseError, match=r"append-only|permission denied"):
+    with pytest.raises(DatabaseError, match=refusal):
         change()
 
 
