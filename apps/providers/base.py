@@ -27,6 +27,8 @@ Vectors = npt.NDArray[np.float32]
 class ProviderConfig:
     """How to reach a provider: resolved by the worker at call time, never stored in a message."""
 
+    #: What the deployment calls the provider: the name under which its models stand in the catalogue.
+    name: str = ""
     api_key: str = field(default="", repr=False)
     base_url: str = ""
     #: What only one provider understands, by its adapter's own names.

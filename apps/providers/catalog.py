@@ -49,6 +49,8 @@ class ProviderSpec:
     #: The environment variable that the deployment's key is read from; empty when none is needed.
     key_variable: str = ""
     framing: Framing = TEMPLATE_FRAMING
+    #: Whether it may have models that nooble has not heard of.
+    takes_any_model: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,16 @@ class ModelSpec:
     tokenizer: str | None = None
     reasoning: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known of it: every model of ``models.toml`` has a family."""
+        return self.family is not None
+
+    @property
+    def does(self) -> Work:
+        """What a known model does: those that embed have a length of vectors."""
+        return "chat" if self.dimensions is None else "embed"
 
     def makes(self, dimensions: int) -> bool:
         """Whether vectors of that length can be had; of a model that nobody knows, nothing is known to be wrong."""
@@ -104,6 +116,7 @@ PROVIDERS = {
             name="local",
             adapter="apps.providers.adapters.local.LocalProvider",
             framing=NO_FRAMING,
+            takes_any_model=False,
         ),
     )
 }
@@ -142,10 +155,29 @@ def model(provider_name: str, model_name: str) -> ModelSpec:
     return replace(facts, model=model_name) if facts else ModelSpec(provider=provider_name, model=model_name)
 
 
-def models(provider_name: str) -> tuple[ModelSpec, ...]:
-    """The provider's models that nooble knows the facts of."""
+def models(provider_name: str, work: Work | None = None) -> tuple[ModelSpec, ...]:
+    """The provider's models that nooble knows the facts of; those for one kind of work, if it is named."""
     provider(provider_name)
-    return tuple(_table().get(provider_name, {}).values())
+    known = _table().get(provider_name, {}).values()
+    return tuple(spec for spec in known if work in (None, spec.does))
+
+
+def is_known_not_to(work: Work, provider_name: str, model_name: str) -> bool:
+    """Whether it is certain, without asking, that the provider does not do that work with a model of that name.
+
+    Of a name that nobody knows nothing is certain, where a provider may have models that are not in the catalogue. One
+    that is known as another provider's is not this one's, unless the deployment has put something else in its place.
+    Raises :class:`UnknownProviderError`.
+    """
+    spec, facts = provider(provider_name), model(provider_name, model_name)
+    if work not in spec.does:
+        return True
+    if facts.is_known:
+        return facts.does != work
+    entry = settings.NOOBLE_PROVIDERS.get(provider_name, {})
+    is_replaced = bool(entry.get("adapter") or entry.get("base_url"))
+    is_anothers = any(model_name in models for models in _table().values())
+    return not is_replaced and (is_anothers or not spec.takes_any_model)
 
 
 @functools.cache

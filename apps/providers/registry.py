@@ -43,16 +43,19 @@ def chat(provider: str) -> ChatProvider:
     Raises :class:`UnknownProviderError`, :class:`ProviderNotConfiguredError` or, when the provider only embeds,
     :class:`UnsupportedOperationError`.
     """
-    adapter = _adapter(catalog.provider(provider))
-    if not isinstance(adapter, ChatProvider):
+    spec = catalog.provider(provider)
+    adapter = _adapter(spec)
+    if "chat" not in spec.does or not isinstance(adapter, ChatProvider):
         raise UnsupportedOperationError(f"The provider {provider!r} does not answer chats. Choose another one.")
     return adapter
 
 
 def embedding(provider: str) -> EmbeddingProvider:
     """The adapter that embeds with that provider; raises as :func:`chat` does."""
-    adapter = _adapter(catalog.provider(provider))
-    if not isinstance(adapter, EmbeddingProvider):
+    spec = catalog.provider(provider)
+    adapter = _adapter(spec)
+    # An adapter may do more than the service behind it: OpenAI's wire format has vectors, whoever speaks it.
+    if "embed" not in spec.does or not isinstance(adapter, EmbeddingProvider):
         raise UnsupportedOperationError(f"The provider {provider!r} does not embed. Choose another one.")
     return adapter
 
@@ -70,7 +73,7 @@ def _adapter(spec: ProviderSpec) -> Any:
     config = _config(spec)
     options = json.dumps(dict(config.options), sort_keys=True, default=str)
     # The process is part of the key: a forked child must not share its parent's connections.
-    key = (os.getpid(), spec.adapter, config.api_key, config.base_url, options)
+    key = (os.getpid(), spec.name, spec.adapter, config.api_key, config.base_url, options)
     with _building:
         if key not in _adapters:
             _adapters[key] = import_string(spec.adapter)(config)
@@ -87,4 +90,6 @@ def _config(spec: ProviderSpec) -> ProviderConfig:
             f"The key of {spec.name!r} holds spaces or other characters that no key has. "
             f"Correct {spec.key_variable or 'its api_key'}."
         )
-    return ProviderConfig(api_key=api_key, base_url=entry.get("base_url", ""), options=entry.get("options", {}))
+    return ProviderConfig(
+        name=spec.name, api_key=api_key, base_url=entry.get("base_url", ""), options=entry.get("options", {})
+    )

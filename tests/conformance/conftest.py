@@ -1,12 +1,15 @@
 """One suite for every adapter: each test asks for a subject and is run with all that the behaviour concerns.
 
 - ``chat`` every adapter that answers, ``embedding`` every one that embeds,
-- ``remote`` those that speak HTTP, against the fake provider, ``askable`` those that can be asked afterwards.
+- ``remote`` those that speak HTTP, against the fake provider, ``remote_embedding`` those of them that embed,
+- ``call`` every way to call each of these: for an answer in one piece, for a streamed one, for vectors,
+- ``askable`` those that can be asked afterwards.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import pytest
 from django.test import override_settings
@@ -23,6 +26,7 @@ from apps.providers.base import (
     Fate,
     Passage,
 )
+from apps.providers.errors import ProviderError
 from apps.providers.lines import Line
 from tests.conformance.subjects import ASKABLE, EMBEDDING, REMOTE, SUBJECTS, Subject
 from tests.fakes.process import FakeProvider
@@ -67,19 +71,47 @@ class Tried:
         adapter = registry.chat(self.subject.name)
         return adapter.stream(request or self.question(), request_id=self.request_id, timeout=timeout, line=line)
 
-    def embed(self, *texts: str, dimensions: int | None = None, model: str = "") -> EmbeddingResult:
+    def embed(
+        self, *texts: str, dimensions: int | None = None, model: str = "", timeout: float = TIMEOUT
+    ) -> EmbeddingResult:
         """The texts' vectors."""
         request = EmbeddingRequest(
             model=model or self.subject.embedding_model, texts=texts or ("a pump", "a dog"), dimensions=dimensions
         )
         adapter = registry.embedding(self.subject.name)
-        return adapter.embed(request, request_id=self.request_id, timeout=TIMEOUT)
+        return adapter.embed(request, request_id=self.request_id, timeout=timeout)
 
     def lookup(self, request_id: str = "") -> ChatResult | EmbeddingResult | Fate:
         """What became of the request."""
         adapter = registry.chat(self.subject.name)
         assert isinstance(adapter, Askable)
         return adapter.lookup(request_id or self.request_id)
+
+
+#: The ways to call a provider over HTTP, each with a text that it is about.
+WAYS: dict[str, Callable[[Tried, str, float], Any]] = {
+    "whole": lambda tried, text, timeout: tried.complete(tried.question(text), timeout=timeout),
+    "streamed": lambda tried, text, timeout: list(tried.stream(tried.question(text), timeout=timeout)),
+    "embedded": lambda tried, text, timeout: tried.embed(text, "a dog", timeout=timeout),
+}
+CALLS = [(subject, way) for way in WAYS for subject in REMOTE if way != "embedded" or subject.embedding_model]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One way to call one remote adapter."""
+
+    tried: Tried
+    way: str
+
+    def make(self, text: str = QUESTION, *, timeout: float = TIMEOUT) -> Any:
+        return WAYS[self.way](self.tried, text, timeout)
+
+    def failure(self, text: str = QUESTION, *, timeout: float = TIMEOUT) -> ProviderError:
+        """The error that the call ends with."""
+        with pytest.raises(ProviderError) as caught:
+            self.make(text, timeout=timeout)
+        return caught.value
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +154,12 @@ def remote(request: pytest.FixtureRequest, deployed: None) -> Tried:
 @pytest.fixture(params=[subject for subject in EMBEDDING if subject.is_remote], ids=lambda subject: subject.name)
 def remote_embedding(request: pytest.FixtureRequest, deployed: None) -> Tried:
     return _tried(request.param)
+
+
+@pytest.fixture(params=CALLS, ids=lambda pair: f"{pair[0].name}-{pair[1]}")
+def call(request: pytest.FixtureRequest, deployed: None) -> Call:
+    subject, way = request.param
+    return Call(tried=_tried(subject), way=way)
 
 
 @pytest.fixture(params=ASKABLE, ids=lambda subject: subject.name)

@@ -5,6 +5,8 @@ import pytest
 
 from apps.providers.errors import ProviderBadResponseError, ProviderRefusedError, UnsupportedDimensionsError
 from tests.conformance.conftest import Tried
+from tests.fakes.answers import vector
+from tests.fakes.faults import VECTORS
 from tests.fakes.process import FakeProvider
 
 TEXTS = ("the pump is heavy", "the heavy pump", "dogs bark at night")
@@ -58,15 +60,24 @@ def test_a_model_of_one_size_is_not_asked_for_it(remote_embedding: Tried, fake: 
     assert len(fake.arrivals()) == 1
 
 
-def test_too_few_vectors_are_a_bad_response(remote_embedding: Tried, fake: FakeProvider) -> None:
-    fake.fail("shape")
+@pytest.mark.parametrize("kind", VECTORS)
+def test_vectors_that_cannot_be_are_a_bad_response_that_was_counted(
+    remote_embedding: Tried, fake: FakeProvider, kind: str
+) -> None:
+    fake.fail(kind)
     with pytest.raises(ProviderBadResponseError) as caught:
         remote_embedding.embed(*TEXTS)
     assert not caught.value.uncounted
-    [line] = fake.tally()
     assert caught.value.usage
-    assert caught.value.usage.total_tokens == line["total"]
-    assert caught.value.usage.raw["total_tokens"] == line["total"]
+    [line] = fake.tally()
+    assert caught.value.usage.total_tokens == caught.value.usage.raw["total_tokens"] == line["total"]
+
+
+def test_vectors_come_in_the_order_of_their_index(remote_embedding: Tried, fake: FakeProvider) -> None:
+    # The fake always sends the last text's first.
+    first, *_, last = remote_embedding.embed(*TEXTS).vectors
+    np.testing.assert_allclose(first, vector(TEXTS[0], len(first)), atol=1e-6)
+    np.testing.assert_allclose(last, vector(TEXTS[-1], len(last)), atol=1e-6)
 
 
 def test_the_request_goes_out_once_with_our_id(remote_embedding: Tried, fake: FakeProvider) -> None:

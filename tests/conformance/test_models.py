@@ -7,6 +7,7 @@ from django.test import override_settings
 
 from apps.providers import registry
 from apps.providers.base import ChatMessage, ChatRequest
+from apps.providers.errors import ProviderUnavailableError
 from tests.conformance.conftest import API_KEY
 from tests.fakes.process import FakeProvider
 
@@ -51,6 +52,22 @@ def test_groqs_base_url_may_be_the_one_that_openais_sdk_takes(fake: FakeProvider
     with override_settings(NOOBLE_PROVIDERS={"groq": {"api_key": API_KEY, "base_url": fake.url + suffix}}):
         ask("groq", "llama-3.1-8b-instant")
     assert fake.arrivals()[0]["path"] == "/openai/v1/chat/completions"
+
+
+def test_a_service_of_another_name_is_called_by_it(fake: FakeProvider) -> None:
+    entry = {"adapter": "apps.providers.adapters.openai.OpenAIProvider", "base_url": f"{fake.url}/v1"}
+    fake.fail("503")
+    with override_settings(NOOBLE_PROVIDERS={"vllm": entry}), pytest.raises(ProviderUnavailableError, match=r"^vllm "):
+        ask("vllm", "acme-7b")
+
+
+def test_a_service_of_another_name_passes_openais_models_on(fake: FakeProvider) -> None:
+    # The fake refuses what OpenAI's reasoning models refuse.
+    entry = {"adapter": "apps.providers.adapters.openai.OpenAIProvider", "base_url": f"{fake.url}/v1"}
+    with override_settings(NOOBLE_PROVIDERS={"passing-on": entry}):
+        messages = (ChatMessage(role="user", content="Hello?"),)
+        request = ChatRequest(model="o4-mini", messages=messages, max_tokens=100, temperature=0.5)
+        assert registry.chat("passing-on").complete(request, request_id="nbl-on", timeout=30).text
 
 
 def test_a_service_without_keys_is_an_entry_with_openais_adapter(fake: FakeProvider) -> None:

@@ -79,9 +79,12 @@ def test_a_connection_is_used_again(remote: Tried, fake: FakeProvider) -> None:
     assert len({arrival["peer"] for arrival in fake.arrivals()}) == 1
 
 
-def test_vectors_with_absurd_usage_are_vectors_without_usage(remote_embedding: Tried, fake: FakeProvider) -> None:
-    fake.fail("absurd_usage")
+@pytest.mark.parametrize("kind", USAGES)
+def test_vectors_whose_usage_cannot_be_are_vectors_without_usage(
+    remote_embedding: Tried, fake: FakeProvider, kind: str
+) -> None:
+    fake.fail(kind)
     result = remote_embedding.embed()
     assert result.usage is None
-    assert result.raw_usage == USAGES["absurd_usage"]
-    assert result.vectors.shape == (2, 1536)
+    assert result.raw_usage == (USAGES[kind] or {})
+    assert result.vectors.shape == (2, remote_embedding.subject.dimensions)

@@ -12,21 +12,25 @@ always, an empty ``match`` every request; ``label`` is noted on the arrivals tha
 ``slow``           wait ``seconds``, then count and answer
 ``hold``           wait until ``POST /control/release``, then count and answer
 ``drip``           count it, then send what never becomes an answer, bit by bit, until the caller has gone
-``cut``            close a stream's connection after ``events`` events (2)
+``cut``            close the connection in the middle: half-way through the body, or after ``events`` events (2)
 ``end_early``      end a stream properly after ``events`` events, before it says that it finished
 ``stream_error``   an error as an event of a stream after ``events`` events
 ``malformed``      200 with a body, or an event, that is no JSON
+``bottomless``     200 with a body, or an event, of arrays in arrays without an end
 ``shape``          200 with JSON that lacks what matters: no choices, one vector too few
+``no_text``        an answer that is a number
 ``line_breaks``    answer text that holds U+2028 and U+0085, unescaped
 ``floats``         vectors as lists of numbers, whatever was asked for
+``no_vectors``, ``nan``, …   embeddings that cannot be: see ``VECTORS``
 ``repeated_usage`` a stream tells a preliminary usage before the true one
 ``usage``          tell ``usage`` instead of the truth; null: tell none
 ``no_usage``, ``zero_usage``, ``negative_usage``, ``absurd_usage``, ``inconsistent_usage``, ``text_usage``   such usage
 =================  ====================================================================================================
 """
 
+import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -47,12 +51,33 @@ USAGES: dict[str, dict[str, Any] | None] = {
 }
 STATUSES = frozenset({"400", "401", "403", "404", "408", "413", "422", "429", "500", "502", "503", "504"})
 #: What ends a stream in the middle.
-BREAKING_OFF = frozenset({"cut", "end_early", "stream_error", "malformed"})
+BREAKING_OFF = frozenset({"cut", "end_early", "stream_error", "malformed", "bottomless"})
+#: What ``data`` of embeddings is instead, made of what it should be.
+VECTORS: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
+    "no_vectors": lambda rows: [],
+    "null_vectors": lambda rows: None,
+    "one_missing": lambda rows: rows[1:],
+    "one_too_many": lambda rows: [*rows, {**rows[0], "index": len(rows)}],
+    "index_missing": lambda rows: [{"embedding": row["embedding"]} for row in rows],
+    "index_twice": lambda rows: [{**row, "index": 0} for row in rows],
+    "index_beyond": lambda rows: [{**row, "index": row["index"] + 1} for row in rows],
+    "no_numbers": lambda rows: [{**row, "embedding": None} for row in rows],
+    "no_base64": lambda rows: [{**row, "embedding": "not base64"} for row in rows],
+    "words": lambda rows: _of_numbers(rows, "words"),
+    "nan": lambda rows: _of_numbers(rows, math.nan),
+    "infinite": lambda rows: _of_numbers(rows, math.inf),
+    "beyond_floats": lambda rows: _of_numbers(rows, 10**400),
+    "overflowing": lambda rows: _of_numbers(rows, 1e308),
+    "all_zero": lambda rows: _of_numbers(rows, 0),
+    "nested": lambda rows: [{**row, "embedding": [[number] for number in row["embedding"]]} for row in rows],
+    "another_size": lambda rows: [{**row, "embedding": [0.5] * 8} for row in rows],
+}
 KINDS = (
     STATUSES
     | USAGES.keys()
+    | VECTORS.keys()
     | BREAKING_OFF
-    | {"close", "drop", "stall", "slow", "shape", "line_breaks"}
+    | {"close", "drop", "stall", "slow", "shape", "no_text", "line_breaks"}
     | {"hold", "drip", "floats", "repeated_usage", "usage"}
 )
 
@@ -103,7 +128,17 @@ def told(reply: Reply, fault: Mapping[str, Any]) -> Reply:
             del body["usage"]
     elif kind == "shape":
         body |= {"choices": []} if "choices" in body else {"data": body["data"][1:]}
+    elif kind == "no_text":
+        body["choices"] = [{**body["choices"][0], "message": {"role": "assistant", "content": 42}}]
+    elif kind in VECTORS:
+        body["data"] = VECTORS[kind](body["data"])
     elif kind == "line_breaks":
         text = reply.text.replace(" ", "\u2028", 1) + "\x85"
         body["choices"] = [{**body["choices"][0], "message": {"role": "assistant", "content": text}}]
     return replace(reply, body=body, text=text)
+
+
+def _of_numbers(rows: list[dict[str, Any]], number: Any) -> list[dict[str, Any]]:
+    """Vectors of the size that was asked for, the last one of nothing but this."""
+    size = len(rows[0]["embedding"])
+    return [*rows[:-1], {**rows[-1], "embedding": [number] * size}]

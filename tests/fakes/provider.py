@@ -25,11 +25,14 @@ from typing import Any
 from tests.fakes import answers
 from tests.fakes.answers import Refusal, Reply
 from tests.fakes.book import Book
-from tests.fakes.faults import BREAKING_OFF, STATUSES, Script, told
+from tests.fakes.faults import BREAKING_OFF, STATUSES, VECTORS, Script, told
 from tests.fakes.wire import WireHandler
 
 GROQ_PATH = "/openai/v1/chat/completions"
 WORK = {"/v1/chat/completions": "chat", GROQ_PATH: "chat", "/v1/embeddings": "embeddings"}
+
+#: More than a parser goes down.
+BOTTOMLESS = "[" * 100_000
 
 Fault = dict[str, Any]
 
@@ -135,7 +138,7 @@ class Handler(WireHandler):
     def _reply(self, kind: str, request_id: str, request: dict[str, Any], failing: str) -> Reply:
         if self.path == GROQ_PATH and "stream_options" in request:
             raise Refusal("property 'stream_options' is unsupported")
-        if failing == "floats":
+        if failing == "floats" or failing in VECTORS:
             request = {**request, "encoding_format": "float"}
         return answers.chat(request, request_id) if kind == "chat" else answers.embeddings(request)
 
@@ -154,6 +157,10 @@ class Handler(WireHandler):
             self._stream(told(reply, fault), request, fault)
         elif failing == "malformed":
             self.send_whole(200, b'{"id": "chatcmpl-1", "choi')
+        elif failing == "bottomless":
+            self.send_whole(200, BOTTOMLESS.encode())
+        elif failing == "cut":
+            self.send_half(reply.body)
         else:
             self.send_json(200, told(reply, fault).body)
 
@@ -179,6 +186,8 @@ class Handler(WireHandler):
             self.send_event('{"error": {"message": "The server had an error", "type": "server_error"}}')
         elif failing == "malformed":
             self.send_event('{"choices": [')
+        elif failing == "bottomless":
+            self.send_event(BOTTOMLESS)
         self.send_chunk(b"")
 
     def _refuse(self, fault: Fault) -> None:

@@ -29,20 +29,11 @@ class WireHandler(BaseHTTPRequestHandler):
         self.send_json(status, {"error": {"message": message, "type": "fake", "code": str(status)}}, headers)
 
     def send_whole(self, status: int, body: bytes, headers: Headers | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            if value is not None:
-                self.send_header(name, value)
-        self._end_headers()
+        self._begin(status, "application/json", {"Content-Length": str(len(body)), **(headers or {})})
         self.wfile.write(body)
 
     def begin_chunks(self, content_type: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Transfer-Encoding", "chunked")
-        self._end_headers()
+        self._begin(200, content_type, {"Transfer-Encoding": "chunked"})
 
     def send_event(self, data: str) -> None:
         self.send_chunk(f"data: {data}\n\n".encode())
@@ -58,11 +49,23 @@ class WireHandler(BaseHTTPRequestHandler):
             self.send_chunk(b" \n: \n")
             time.sleep(DRIP_SECONDS)
 
+    def send_half(self, body: Any) -> None:
+        """A body of which the first half comes, then the end of the connection."""
+        whole = json.dumps(body).encode()
+        self._begin(200, "application/json", {"Content-Length": str(len(whole))})
+        self.wfile.write(whole[: len(whole) // 2])
+        self.hang_up()
+
     def hang_up(self) -> None:
         """Close the connection without another word."""
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
-    def _end_headers(self) -> None:
+    def _begin(self, status: int, content_type: str, headers: Headers) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        for name, value in headers.items():
+            if value is not None:
+                self.send_header(name, value)
         self.send_header("X-Request-Id", f"req_{uuid.uuid4().hex}")
         self.end_headers()

@@ -45,14 +45,14 @@ def test_of_an_unknown_model_of_a_known_provider_nothing_is_known() -> None:
 
 
 def test_an_unknown_provider_is_refused_with_the_names_of_those_there_are() -> None:
-    with pytest.raises(UnknownProviderError, match=r"'acme'.*groq, local, openai"):
+    with pytest.raises(UnknownProviderError, match=rf"'acme'.*{', '.join(sorted(catalog.PROVIDERS))}"):
         catalog.model("acme", "gpt-4o")
 
 
 def test_a_deployment_adds_a_provider_by_its_adapter(deploy: Deploy) -> None:
     deploy({"acme": {"adapter": "acme.nooble.AcmeProvider"}})
     assert catalog.provider("acme").adapter == "acme.nooble.AcmeProvider"
-    assert catalog.provider_names() == ["acme", "groq", "local", "openai"]
+    assert catalog.provider_names() == sorted(["acme", *catalog.PROVIDERS])
     assert catalog.models("acme") == ()
     assert catalog.model("acme", "any").tokenizer is None
 
@@ -84,6 +84,30 @@ def test_of_each_model_it_is_known_which_lengths_its_vectors_can_have(
     facts = catalog.model(provider, model)
     assert [length for length in made if not facts.makes(length)] == []
     assert [length for length in not_made if facts.makes(length)] == []
+
+
+@pytest.mark.parametrize(
+    ("work", "provider", "model", "certain"),
+    [
+        ("chat", "local", "extractive", False),
+        ("chat", "local", "wordllama-256", True),
+        ("embed", "local", "extractive", True),
+        ("chat", "local", "acme-7b", True),
+        ("chat", "openai", "gpt-4o-2024-11-20", False),
+        ("chat", "openai", "gpt-99", False),
+        ("chat", "openai", "llama-3.3-70b-versatile", True),
+        ("embed", "openai", "gpt-4o", True),
+        ("embed", "groq", "anything", True),
+        # Whoever stands behind another address or adapter may have any model.
+        ("chat", "vllm", "llama-3.3-70b-versatile", False),
+        ("chat", "groq", "gpt-4o", False),
+    ],
+)
+def test_what_a_provider_is_known_not_to_do(
+    deploy: Deploy, work: catalog.Work, provider: str, model: str, certain: bool
+) -> None:
+    deploy({"vllm": {"adapter": "acme.nooble.Any"}, "groq": {"base_url": "https://groq.example.com"}})
+    assert catalog.is_known_not_to(work, provider, model) is certain
 
 
 @pytest.mark.parametrize("length", [8, 63, 64, 65, 100, 128, 192, 255, 256])

@@ -14,6 +14,7 @@ from apps.providers.base import (
     EmbeddingProvider,
     ProviderConfig,
 )
+from apps.providers.catalog import PROVIDERS, ProviderSpec
 from apps.providers.errors import ProviderNotConfiguredError, UnknownProviderError, UnsupportedOperationError
 from apps.providers.lines import Line
 from tests.providers.conftest import Deploy
@@ -71,11 +72,11 @@ def test_threads_that_ask_at_once_get_one_adapter(deploy: Deploy) -> None:
     assert [config.api_key for config in Custom.built].count("of-this-test") == 1
 
 
-@pytest.mark.parametrize(("provider", "variable"), [("openai", "OPENAI_API_KEY"), ("groq", "GROQ_API_KEY")])
-def test_a_missing_key_is_told_with_the_variable_to_set(deploy: Deploy, provider: str, variable: str) -> None:
-    deploy({provider: {}})
-    with pytest.raises(ProviderNotConfiguredError, match=variable):
-        registry.chat(provider)
+@pytest.mark.parametrize("spec", [spec for spec in PROVIDERS.values() if spec.key_variable], ids=lambda spec: spec.name)
+def test_a_missing_key_is_told_with_the_variable_to_set(deploy: Deploy, spec: ProviderSpec) -> None:
+    deploy({spec.name: {}})
+    with pytest.raises(ProviderNotConfiguredError, match=spec.key_variable):
+        registry._adapter(spec)
 
 
 def test_a_key_with_a_line_break_is_told_without_showing_it(deploy: Deploy) -> None:
@@ -98,21 +99,29 @@ def test_a_provider_that_only_answers_does_not_embed(deploy: Deploy) -> None:
             registry.embedding(provider)
 
 
+def test_a_provider_does_not_do_all_that_its_adapter_could(deploy: Deploy) -> None:
+    deploy({"groq": {"api_key": "gsk-1", "adapter": "apps.providers.adapters.openai.OpenAIProvider"}})
+    assert registry.chat("groq")
+    with pytest.raises(UnsupportedOperationError, match="groq"):
+        registry.embedding("groq")
+
+
 def test_an_unknown_provider_is_refused(deploy: Deploy) -> None:
     deploy({})
     with pytest.raises(UnknownProviderError):
         registry.chat("acme")
 
 
-@pytest.mark.parametrize("name", ["openai", "groq", "local"])
-def test_what_a_provider_does_is_what_its_adapter_can(deploy: Deploy, name: str) -> None:
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_provider_does_nothing_that_its_adapter_cannot(deploy: Deploy, name: str) -> None:
     deploy({name: {"api_key": "k"}})
-    adapter = registry.chat(name)
-    can = {"chat"} | ({"embed"} if isinstance(adapter, EmbeddingProvider) else set())
-    assert registry.provider(name).does == can
+    does = registry.provider(name).does
+    assert does
+    assert "chat" not in does or registry.chat(name)
+    assert "embed" not in does or registry.embedding(name)
 
 
 def test_options_reach_the_adapter(deploy: Deploy) -> None:
     deploy({"custom": {"adapter": CUSTOM, "base_url": "http://x", "options": {"region": "eu"}}})
     registry.chat("custom")
-    assert Custom.built[-1] == ProviderConfig(base_url="http://x", options={"region": "eu"})
+    assert Custom.built[-1] == ProviderConfig(name="custom", base_url="http://x", options={"region": "eu"})

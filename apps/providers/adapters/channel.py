@@ -98,7 +98,7 @@ class Channel:
     def _parsed(self, text: bytes) -> Mapping[str, Any]:
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the second: arrays in arrays without an end
             raise ProviderBadResponseError(f"{self.name} sent an answer that is not JSON.") from error
         if not isinstance(data, dict):
             raise ProviderBadResponseError(f"{self.name} sent JSON that is no object.")

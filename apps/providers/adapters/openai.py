@@ -1,4 +1,4 @@
-"""OpenAI, and by ``base_url`` every service that speaks its wire format."""
+"""OpenAI, and by ``base_url`` every service that speaks its wire format, under a name of its own or OpenAI's."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,8 +17,10 @@ from apps.providers.base import (
     EmbeddingResult,
     ProviderConfig,
 )
+from apps.providers.catalog import ModelSpec
 from apps.providers.lines import Line
 
+NAME = "openai"
 BASE_URL = "https://api.openai.com/v1"
 #: Services without keys take any; the SDK insists on one.
 NO_KEY = "none"
@@ -32,23 +34,27 @@ class OpenAIProvider:
         self._client = openai.OpenAI(
             api_key=config.api_key or NO_KEY, base_url=config.base_url or BASE_URL, max_retries=0
         )
-        self._channel = Channel(sdk=openai, http=httpx2, name="OpenAI", secret=config.api_key)
+        self._name = config.name or NAME
+        shown = "OpenAI" if self._name == NAME else self._name
+        self._channel = Channel(sdk=openai, http=httpx2, name=shown, secret=config.api_key)
 
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
+        facts = self._facts(request.model)
         create = self._client.chat.completions.with_streaming_response.create
-        answer = self._channel.answer(create, _chat(request), request_id=request_id, timeout=timeout)
-        return wire.chat_result(answer, _facts(request.model))
+        answer = self._channel.answer(create, _chat(request, facts), request_id=request_id, timeout=timeout)
+        return wire.chat_result(answer, facts)
 
     def stream(
         self, request: ChatRequest, *, request_id: str, timeout: float, line: Line | None = None
     ) -> Iterator[ChatChunk]:
+        facts = self._facts(request.model)
         create = self._client.chat.completions.with_streaming_response.create
-        body = {**_chat(request), "stream": True, "stream_options": {"include_usage": True}}
+        body = {**_chat(request, facts), "stream": True, "stream_options": {"include_usage": True}}
         events = self._channel.events(create, body, request_id=request_id, timeout=timeout, line=line)
-        yield from wire.chat_chunks(events, _facts(request.model))
+        yield from wire.chat_chunks(events, facts)
 
     def embed(self, request: EmbeddingRequest, *, request_id: str, timeout: float) -> EmbeddingResult:
-        facts = _facts(request.model)
+        facts = self._facts(request.model)
         create = self._client.embeddings.with_streaming_response.create
         body = {
             "model": request.model,
@@ -59,14 +65,13 @@ class OpenAIProvider:
         answer = self._channel.answer(create, body, request_id=request_id, timeout=timeout)
         return wire.embedding_result(answer, request, facts)
 
+    def _facts(self, model: str) -> ModelSpec:
+        """What is known of the model under this provider's name; of one that passes OpenAI's on, what OpenAI's are."""
+        own = catalog.model(self._name, model)
+        return own if own.is_known else catalog.model(NAME, model)
 
-def _facts(model: str) -> catalog.ModelSpec:
-    # A service behind base_url may have models of other names: nothing is known of those.
-    return catalog.model("openai", model)
 
-
-def _chat(request: ChatRequest) -> dict[str, Any]:
-    facts = _facts(request.model)
+def _chat(request: ChatRequest, facts: ModelSpec) -> dict[str, Any]:
     body = {"model": request.model, "messages": wire.messages(request), **facts.parameters}
     if facts.reasoning:
         return {**body, "max_completion_tokens": request.max_tokens}

@@ -31,6 +31,8 @@ def chat_result(answer: Answer, facts: ModelSpec) -> ChatResult:
     if choice is None:
         raise _unusable(answer, "The provider's answer holds no choice.", at_most=facts.context_window)
     text = _text(choice.get("message"))
+    if text is None:
+        raise _unusable(answer, "The provider's answer is not text.", at_most=facts.context_window)
     raw = _usage(answer.data)
     return ChatResult(
         text=text,
@@ -52,7 +54,10 @@ def chat_chunks(events: Iterable[Answer], facts: ModelSpec) -> Iterator[ChatChun
         raw = _usage(event.data) or raw
         choice = _choice(event.data) or {}
         finish = str(choice.get("finish_reason") or finish)
-        if text := _text(choice.get("delta")):
+        text = _text(choice.get("delta"))
+        if text is None:
+            raise _unusable(event, "The provider's answer is not text.", at_most=facts.context_window)
+        if text:
             answered = True
             yield ChatChunk(delta=text, provider_request_id=request_id, model=model)
     if not finish:
@@ -71,8 +76,8 @@ def dimensions(request: EmbeddingRequest, facts: ModelSpec) -> dict[str, int]:
     wanted = request.dimensions
     if wanted is None or (wanted == facts.dimensions and not facts.matryoshka):
         return {}
-    if facts.dimensions is not None and (wanted > facts.dimensions or not facts.matryoshka):
-        raise UnsupportedDimensionsError(f"{facts.model} makes vectors of {facts.dimensions}, not of {wanted}.")
+    if not facts.makes(wanted):
+        raise UnsupportedDimensionsError(f"{facts.model} makes vectors of {facts.lengths_made}, not of {wanted}.")
     return {"dimensions": wanted}
 
 
@@ -82,7 +87,7 @@ def embedding_result(answer: Answer, request: EmbeddingRequest, facts: ModelSpec
     at_most = facts.context_window and facts.context_window * len(request.texts)
     try:
         vectors = _vectors(answer.data["data"], request.dimensions or facts.dimensions)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         message = "The provider's answer holds no vectors, or some that cannot be."
         raise _unusable(answer, message, at_most=at_most) from error
     if len(vectors) != len(request.texts):
@@ -104,14 +109,20 @@ def _unusable(answer: Answer, message: str, *, at_most: int | None) -> ProviderB
 
 
 def _vectors(items: Any, size: int | None) -> Vectors:
-    """Rows sorted by ``index`` and brought to unit length; a ValueError for anything that is no set of vectors."""
+    """Rows sorted by ``index`` and brought to unit length.
+
+    Of anything that is no set of vectors a KeyError, TypeError, ValueError or OverflowError.
+    """
     rows = {item["index"]: _vector(item["embedding"]) for item in items}
     if len(rows) != len(items):
         raise ValueError("an index is there twice")
     matrix = np.stack([rows[index] for index in range(len(rows))])
-    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
-    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0) or matrix.shape[1] != (size or matrix.shape[1]):
-        raise ValueError("a vector is not finite, empty, or of another size")
+    if matrix.ndim != 2 or matrix.shape[1] != (size or matrix.shape[1]):
+        raise ValueError("a vector is of another size, or no list of numbers")
+    with np.errstate(over="ignore"):  # what overflows is infinite
+        lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
+        raise ValueError("a vector is not finite, or has no direction")
     return np.asarray(matrix / lengths, dtype=np.float32)
 
 
@@ -127,13 +138,11 @@ def _choice(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return choice if isinstance(choice, Mapping) else None
 
 
-def _text(part: Any) -> str:
-    """The text of a message or of a delta; a refusal is an answer too."""
+def _text(part: Any) -> str | None:
+    """The text of a message or of a delta, where a refusal is an answer too; None for anything else."""
     part = part if isinstance(part, Mapping) else {}
     text = part.get("content") or part.get("refusal") or ""
-    if not isinstance(text, str):
-        raise ProviderBadResponseError("The provider's answer is not text.")
-    return text
+    return text if isinstance(text, str) else None
 
 
 def _usage(data: Mapping[str, Any]) -> Mapping[str, Any]:
