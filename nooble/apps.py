@@ -14,6 +14,8 @@ class NoobleConfig(AppConfig):
 
     def ready(self) -> None:
         supervision.follow()
+        # Registers the system checks.
+        import_module("nooble.checks")
         # Nothing else imports them: the settings are not part of this package, and applications wake tasks by name.
         import_module("nooble.celery")
         for module in iter_modules(import_module("tasks").__path__, "tasks."):

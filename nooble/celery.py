@@ -16,10 +16,13 @@ def keep_logging(**_: Any) -> None:
     """Leave logging as the settings configured it: Celery does its own only where nothing receives this signal."""
 
 
-@signals.celeryd_init.connect
-@signals.beat_init.connect
-def ensure_engines(**_: Any) -> None:
-    """Use the embedded engines, if they are, for as long as this worker or beat lives."""
-    from nooble import embedded  # noqa: PLC0415  # importing the application must not need a broker
+@signals.import_modules.connect
+def prepare(**_: Any) -> None:
+    """In a worker or beat: refuse an unfit environment, then use the embedded engines, if they are, while it lives.
 
+    At the earliest signal that both send. Beat's own comes when it has read its schedule from the database already.
+    """
+    from nooble import checks, embedded  # noqa: PLC0415  # importing the application must not need a broker
+
+    checks.require_environment()
     embedded.ensure()

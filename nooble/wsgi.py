@@ -8,6 +8,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = os.environ.get("DJANGO_SETTINGS_MODULE") 
 
 application = get_wsgi_application()
 
-from nooble import embedded  # noqa: E402  # it needs the settings, which are there now
+from nooble import checks, embedded  # noqa: E402  # they need the settings, which are there now
 
+checks.require_environment()
 embedded.ensure()

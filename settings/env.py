@@ -2,15 +2,18 @@
 
 import json
 import os
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from environs import Env, EnvError, EnvValidationError
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from settings.variables import VARIABLES, Variable
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 class InvalidEnvironmentError(SystemExit):
@@ -29,7 +32,7 @@ def load() -> dict[str, Any]:
     try:
         env.seal()
     except EnvValidationError as error:
-        raise InvalidEnvironmentError(_report(module, error.error_messages)) from error
+        raise InvalidEnvironmentError(report(_problems(error.error_messages))) from error
     return values
 
 
@@ -48,42 +51,82 @@ def _read(env: Env, variable: Variable, settings_name: str) -> Any:
     return getattr(env, variable.kind)(variable.name, **variable.options)
 
 
+# Of addresses neither the value is repeated nor a parser's words of it: both can hold the password.
+
+
 def _database_url(value: str) -> str:
     try:
         parts = conninfo_to_dict(value) if urlsplit(value).scheme in {"postgresql", "postgres"} else {}
-        # Several hosts have a port each.
-        if parts.get("dbname") and all(port.isdigit() for port in str(parts.get("port", "0")).split(",")):
-            return value
     except (ValueError, ProgrammingError):
-        pass
-    # Neither the value nor the parser's words: they can hold the password.
-    raise EnvError("Not a postgresql:// URL that names a database.") from None
+        parts = {}
+    if not parts.get("dbname") or not all(map(_is_port, str(parts.get("port", "5432")).split(","))):
+        raise EnvError("Not a postgresql:// URL that names a database.") from None
+    # libpq reads these when it connects, and every request would be told that the database is away.
+    if parts.get("sslmode", "prefer") not in _SSL_MODES:
+        raise EnvError(f"Its sslmode is none of {', '.join(_SSL_MODES)}.")
+    if not str(parts.get("connect_timeout", "5")).isdigit():
+        raise EnvError("Its connect_timeout is not a number of seconds.")
+    return value
+
+
+def _is_port(text: str) -> bool:
+    # Of several hosts one may have none: PostgreSQL's own.
+    return not text or (text.isdigit() and 0 < int(text) < 65_536)
 
 
 def _redis_url(value: str) -> str:
-    if _scheme(value) not in {"redis", "rediss", "unix"}:
+    import redis  # noqa: PLC0415 - for whoever sets it
+
+    parts = _split(value)
+    place = parts.path if parts.scheme == "unix" else parts.hostname
+    if parts.scheme not in {"redis", "rediss", "unix"} or not place:
         raise EnvError("Not a redis://, rediss:// or unix:// URL.")
+    _require_number(parts)
+    try:
+        # Nothing is opened: a connection object takes its options, or does not.
+        redis.ConnectionPool.from_url(value).make_connection()
+    except (ValueError, TypeError, redis.RedisError):
+        raise EnvError("Not a Redis URL: one of its options is unknown or has no sound value.") from None
     return value
 
 
 def _broker_url(value: str) -> str:
-    from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 - for whoever sets it
-
     # Several brokers are divided by semicolons.
-    for one in value.split(";"):
-        # Such as redis+socket.
-        if _scheme(one).partition("+")[0] not in TRANSPORT_ALIASES:
-            raise EnvError("Not the URL of a broker that Celery knows, such as amqp:// or redis://.")
+    for parts in map(_split, value.split(";")):
+        if not _has_transport(parts.scheme):
+            raise EnvError(
+                "Not the URL of a broker that Celery knows, such as amqp:// or redis://, with its library installed."
+            )
+        _require_number(parts)
     return value
 
 
-def _scheme(url: str) -> str:
-    """The scheme of a URL that has a sound port or none; else nothing. Its parser's words may hold the password."""
+def _has_transport(scheme: str) -> bool:
+    from kombu.transport import TRANSPORT_ALIASES, get_transport_cls  # noqa: PLC0415 - for whoever sets it
+
+    name = scheme.partition("+")[0]  # of redis+socket, say
+    if name not in TRANSPORT_ALIASES:
+        return False
+    try:
+        get_transport_cls(name)
+    except Exception:  # noqa: BLE001 - whatever a module of kombu does without its library: some raise a NameError
+        return False
+    return True
+
+
+def _require_number(parts: SplitResult) -> None:
+    """A Redis database is a number. What is none would be database 0, without a word."""
+    if parts.scheme in {"redis", "rediss"} and not (parts.path.strip("/") or "0").isdigit():
+        raise EnvError("Its path is not the number of a Redis database.")
+
+
+def _split(url: str) -> SplitResult:
+    """A URL that has a sound port or none; else nothing at all."""
     try:
         parts, _ = urlsplit(url), urlsplit(url).port
     except ValueError:
-        return ""
-    return parts.scheme
+        return urlsplit("")
+    return parts
 
 
 def _json_object(value: str) -> dict[str, Any]:
@@ -96,17 +139,20 @@ def _json_object(value: str) -> dict[str, Any]:
     return parsed
 
 
-def _report(module: str, messages: Mapping[str, list[str]] | list[str]) -> str:
-    assert isinstance(messages, Mapping)  # a sealed Env reports by name
+def report(problems: Iterable[str]) -> str:
+    """What a process says that does not start; each problem begins with the name of its variable."""
+    module = os.environ.get("DJANGO_SETTINGS_MODULE", "")
     lines = [f"nooble cannot start with {module or 'these settings'}: the environment is not valid.", ""]
-    for variable in VARIABLES:
-        if variable.name in messages:
-            lines += [
-                f"  {variable.name}: {' '.join(messages[variable.name])}",
-                f"      {variable.help}",
-                f"      Example: {variable.name}={variable.example}",
-            ]
+    lines += [textwrap.indent(problem, "  ") for problem in problems]
     lines += ["", "Every variable is explained in docs/configuration.md."]
     if module == "settings.prod":
         lines.append("With DJANGO_SETTINGS_MODULE=settings.dev nothing has to be set.")
     return "\n".join(lines)
+
+
+def _problems(messages: Mapping[str, list[str]] | list[str]) -> Iterator[str]:
+    assert isinstance(messages, Mapping)  # a sealed Env reports by name
+    for variable in VARIABLES:
+        if variable.name in messages:
+            words = " ".join(messages[variable.name])
+            yield f"{variable.name}: {words}\n    {variable.help}\n    Example: {variable.name}={variable.example}"

@@ -8,13 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from environs import validate
+from environs import ValidationError, validate
 
 ROOT = Path(__file__).resolve().parent.parent
 
 PRODUCTION = frozenset({"prod"})
 _HTTP_URL = validate.URL(schemes={"http", "https"}, require_tld=False)
 _ORIGIN = validate.Regexp(r"https?://[^/\s]+\Z", error="Not an origin: scheme and host, such as https://example.com.")
+#: As Django reads them: a name, ``.example.com`` with all below it, an IPv6 address in brackets, ``*``.
+_HOST = validate.Regexp(
+    r"(\.?[\w-]+(\.[\w-]+)*\.?|\[[0-9A-Fa-f:.]+\]|\*)\Z",
+    error="Not host names: they have no scheme, port or path, and none may be empty.",
+)
+#: A key travels in a header.
+_KEY = validate.Regexp(r"[!-~]+\Z", error="Not a key: it holds spaces or characters that no key has.")
+_YEAR = 366 * 24 * 3600
 
 
 def _each(check: Callable[[str], object]) -> Callable[[list[str]], None]:
@@ -25,6 +33,29 @@ def _each(check: Callable[[str], object]) -> Callable[[list[str]], None]:
             check(value)
 
     return check_all
+
+
+def _secret(value: str) -> None:
+    """What signs: Django's own measure of it, which is otherwise asked for by ``check --deploy`` only."""
+    if len(value) < 50 or len(set(value)) < 5:
+        raise ValidationError("Too weak: a secret key has at least 50 random characters.")
+
+
+def _directory(value: Path) -> None:
+    """It need not be there: it is made. Where a file is in the way it cannot be."""
+    try:
+        nearest = next(path for path in (value, *value.absolute().parents) if path.exists())
+    except OSError as error:
+        raise ValidationError(f"Cannot be reached: {error.strerror}.") from error
+    if not nearest.is_dir():
+        raise ValidationError("Not a directory, and none can be made there: a file is in the way.")
+
+
+def _groq_url(value: str) -> None:
+    _HTTP_URL(value)
+    # The adapter takes the whole path off; another one would be put before it.
+    if value.rstrip("/").endswith("/v1") and not value.rstrip("/").endswith("/openai/v1"):
+        raise ValidationError("Must not end in /v1: the SDK adds the path.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +82,7 @@ VARIABLES = (
         section="Web",
         help="Signs sessions and the contexts that tasks carry: at least 50 random characters.",
         example='"$(openssl rand -base64 48)"',
-        options={"validate": validate.Length(min=50)},
+        options={"validate": _secret},
         default="development-only-0123456789-abcdefghijklmnopqrstuvwxyz",
         default_text="a key for development",
         required_in=PRODUCTION,
@@ -60,8 +91,9 @@ VARIABLES = (
         name="SECRET_KEY_FALLBACKS",
         section="Web",
         help="Earlier secret keys, comma-separated, whose signatures are still accepted while a key is rotated.",
-        example="old-key-1,old-key-2",
+        example="the-key-before-this-one-of-at-least-50-characters-0123456789",
         kind="list",
+        options={"subcast": str.strip, "validate": _each(_secret)},
         default=[],
     ),
     Variable(
@@ -70,7 +102,7 @@ VARIABLES = (
         help="The host names that the site is served under, comma-separated.",
         example="api.example.com,admin.example.com",
         kind="list",
-        options={"validate": validate.Length(min=1)},
+        options={"subcast": str.strip, "validate": [validate.Length(min=1), _each(_HOST)]},
         default=["localhost", "127.0.0.1", "[::1]"],
         required_in=PRODUCTION,
     ),
@@ -80,7 +112,7 @@ VARIABLES = (
         help="Other origins, scheme included, whose pages may post to the admin, comma-separated.",
         example="https://admin.example.com",
         kind="list",
-        options={"subcast": str, "validate": _each(_ORIGIN)},
+        options={"subcast": str.strip, "validate": _each(_ORIGIN)},
         default=[],
     ),
     Variable(
@@ -150,6 +182,7 @@ VARIABLES = (
         help="Where the embedded engines, logs and local uploads live.",
         example="/var/lib/nooble",
         kind="path",
+        options={"validate": _directory},
         default=ROOT / ".nooble",
         default_text="`.nooble` in the project",
     ),
@@ -159,6 +192,7 @@ VARIABLES = (
         help="Where uploads are kept when the storage is the file system. All processes must see the same directory.",
         example="/srv/nooble/media",
         kind="path",
+        options={"validate": _directory},
         default_text="`media` in `NOOBLE_DATA_DIR`",
     ),
     Variable(
@@ -190,7 +224,8 @@ VARIABLES = (
         name="OPENAI_API_KEY",
         section="Providers",
         help="The deployment's own key for OpenAI. Without it the provider is off.",
-        example="sk-…",
+        example="sk-...",
+        options={"validate": _KEY},
         default="",
     ),
     Variable(
@@ -205,7 +240,8 @@ VARIABLES = (
         name="GROQ_API_KEY",
         section="Providers",
         help="The deployment's own key for Groq. Without it the provider is off.",
-        example="gsk_…",
+        example="gsk_...",
+        options={"validate": _KEY},
         default="",
     ),
     Variable(
@@ -213,7 +249,7 @@ VARIABLES = (
         section="Providers",
         help="Another service that speaks Groq's protocol. It must not end in `/v1`: the SDK adds the path.",
         example="https://groq.example.com",
-        options={"validate": _HTTP_URL},
+        options={"validate": _groq_url},
         default_text="Groq's own",
     ),
     Variable(
@@ -259,7 +295,7 @@ VARIABLES = (
         help="How long a call whose outcome nobody knows keeps its hold on the budget before it is given up as lost.",
         example="172800",
         kind="int",
-        options={"validate": validate.Range(min=60)},
+        options={"validate": validate.Range(min=60, max=_YEAR)},
         default=86_400,
     ),
     Variable(
@@ -269,6 +305,7 @@ VARIABLES = (
         "it on a local disk that outlives the process, and share it between no two hosts.",
         example="/var/lib/nooble/spool",
         kind="path",
+        options={"validate": _directory},
         default_text="`spool` in `NOOBLE_DATA_DIR`",
     ),
     Variable(
@@ -277,7 +314,7 @@ VARIABLES = (
         help="How long writing reported usage is tried again while PostgreSQL is away, before it goes to the spool.",
         example="2",
         kind="float",
-        options={"validate": validate.Range(min=0.1)},
+        options={"validate": validate.Range(min=0.1, max=60)},
         default=5.0,
     ),
     Variable(

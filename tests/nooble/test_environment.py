@@ -3,10 +3,17 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from django.conf import settings
+from django.core.files.storage import Storage
+from django.test import override_settings
 
+from apps.core.configuration import SETTINGS, Setting
+from nooble import checks
 from settings import env, services
 from settings.variables import VARIABLES, Variable
 
@@ -19,10 +26,13 @@ PRODUCTION = {
     "DATABASE_OWNER_URL": "postgresql://nooble_owner:secret@db.example.com/nooble",
     "REDIS_URL": "redis://redis.example.com:6379/0",
 }
+FILE_SYSTEM = "django.core.files.storage.FileSystemStorage"
 COMMANDS = {
     "manage": ["manage.py", "check"],
-    "celery": ["-m", "celery", "-A", "nooble", "worker"],
+    "worker": ["-m", "celery", "-A", "nooble", "worker"],
+    "beat": ["-m", "celery", "-A", "nooble", "beat"],
     "uvicorn": ["-m", "uvicorn", "nooble.asgi:application"],
+    "wsgi": ["-c", "import nooble.wsgi"],
 }
 
 
@@ -57,12 +67,36 @@ def test_every_way_to_start_reports_all_that_is_wrong_and_no_traceback(command: 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("SECRET_KEY", "hidden"),
+        ("SECRET_KEY", "a" * 60),
+        # An empty one would accept what anybody signs with nothing.
+        ("SECRET_KEY_FALLBACKS", "an-old-secret-key-that-is-hidden-0123456789-0123456789,,"),
+        ("ALLOWED_HOSTS", "https://hidden.example.com"),
+        ("ALLOWED_HOSTS", "api.example.com,,hidden.example.com"),
         ("DATABASE_URL", "postgresql://db:hidden/nooble"),
         ("DATABASE_URL", "postgresql://db.example.com"),
+        ("DATABASE_URL", "postgresql://db:99999/nooble"),
+        ("DATABASE_URL", "postgresql://db/nooble?sslmode=hidden"),
+        ("DATABASE_URL", "postgresql://db/nooble?connect_timeout=hidden"),
         ("REDIS_URL", "redis://redis.example.com:hidden/0"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "unix://"),
+        ("REDIS_URL", "redis://redis.example.com/hidden"),
+        ("REDIS_URL", "redis://redis.example.com/0?hidden=5"),
+        ("REDIS_URL", "redis://redis.example.com/0?socket_timeout=hidden"),
         ("BROKER_URL", "hidden"),
         ("BROKER_URL", "smtp://hidden"),
         ("BROKER_URL", "amqp://broker:hidden//"),
+        ("BROKER_URL", "redis://broker/hidden"),
+        # Celery knows it, but its library is not installed.
+        ("BROKER_URL", "sqs://hidden"),
+        ("MEDIA_ROOT", "/etc/passwd"),
+        ("SPOOL_DIR", "/etc/passwd/below"),
+        ("OPENAI_API_KEY", "sk-hidden and more"),
+        ("GROQ_API_KEY", "gsk-hidden…"),
+        ("GROQ_BASE_URL", "https://hidden.example.com/v1"),
+        ("UNKNOWN_GRACE_SECONDS", "9" * 19),
+        ("SPOOL_AFTER_SECONDS", "inf"),
         ("CSRF_TRUSTED_ORIGINS", "https://admin.example.com,hidden"),
         ("WEB_HOST", ";;"),
         ("WEB_PORT", "0"),
@@ -86,11 +120,20 @@ def test_a_malformed_one_is_named_with_an_example_and_not_repeated(
         ("BROKER_URL", "amqp://one//;amqp://two//"),
         ("BROKER_URL", "redis+socket:///run/redis.sock"),
         ("WEB_HOST", "::1"),
+        ("DATABASE_URL", "postgresql://me:secret@one:5432,two/nooble?sslmode=verify-full&connect_timeout=9"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=3"),
+        ("REDIS_URL", "rediss://me:secret@redis.example.com?ssl_cert_reqs=none&health_check_interval=10"),
+        ("GROQ_BASE_URL", "https://groq.example.com/openai/v1/"),
     ],
 )
 def test_less_usual_ones_are_taken(clean: pytest.MonkeyPatch, name: str, value: str) -> None:
     clean.setenv(name, value)
     assert env.load()[name] == value
+
+
+def test_the_items_of_a_list_may_have_spaces_around_them(clean: pytest.MonkeyPatch) -> None:
+    clean.setenv("ALLOWED_HOSTS", "api.example.com, .example.org ,[::1],10.0.0.1")
+    assert env.load()["ALLOWED_HOSTS"] == ["api.example.com", ".example.org", "[::1]", "10.0.0.1"]
 
 
 def test_production_names_everything_it_cannot_do_without(clean: pytest.MonkeyPatch) -> None:
@@ -121,6 +164,79 @@ def test_an_empty_variable_counts_as_not_set(clean: pytest.MonkeyPatch) -> None:
 def test_every_example_is_valid(variable: Variable, clean: pytest.MonkeyPatch) -> None:
     clean.setenv(variable.name, variable.example)
     assert env.load()[variable.name]
+
+
+# What only the applications can judge
+
+
+class StorageThatRepeats(Storage):
+    """Says what it was given, a secret perhaps, when it refuses it."""
+
+    def __init__(self, **options: Any) -> None:
+        raise ValueError(options)
+
+
+def storage(backend: str, **options: Any) -> dict[str, Any]:
+    return {"STORAGES": {**settings.STORAGES, "default": {"BACKEND": backend, "OPTIONS": options}}}
+
+
+UNFIT: list[tuple[str, dict[str, Any], str]] = [
+    ("STORAGE_BACKEND", storage("acme.Storage"), "cannot be imported"),
+    ("STORAGE_BACKEND", storage("decimal.Decimal"), "not a Django storage class"),
+    ("STORAGE_OPTIONS", storage(FILE_SYSTEM, bucket="hidden"), "unexpected keyword argument 'bucket'"),
+    ("STORAGE_OPTIONS", storage(f"{__name__}.StorageThatRepeats", key="hidden"), "does not take them (ValueError)"),
+    ("DEFAULT_CHAT_PROVIDER", {"DEFAULT_CHAT_PROVIDER": "acme"}, "no provider 'acme'"),
+    ("DEFAULT_EMBEDDING_PROVIDER", {"DEFAULT_EMBEDDING_PROVIDER": "groq"}, "groq does not embed"),
+    ("DEFAULT_CHAT_MODEL", {"DEFAULT_CHAT_MODEL": "acme-7b"}, "no model 'acme-7b'"),
+    ("DEFAULT_CHAT_MODEL", {"DEFAULT_CHAT_MODEL": "wordllama-256"}, "no model 'wordllama-256' to chat with"),
+    # Another provider is chosen, and the model left at its default.
+    ("DEFAULT_EMBEDDING_MODEL", {"DEFAULT_EMBEDDING_PROVIDER": "openai"}, "no model 'wordllama-256'"),
+    ("DEFAULT_EMBEDDING_DIMENSIONS", {"DEFAULT_EMBEDDING_DIMENSIONS": 100}, "64, 128, 256 dimensions, not of 100"),
+    ("GROQ_API_KEY", {"DEFAULT_CHAT_PROVIDER": "groq", "DEFAULT_CHAT_MODEL": "llama-3.1-8b-instant"}, "Not set, and"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_every_way_to_start_refuses_what_only_the_applications_can_judge(command: list[str]) -> None:
+    bad = {"STORAGE_BACKEND": "decimal.Decimal", "DEFAULT_CHAT_PROVIDER": "acme"}
+    result = run(*command, **PRODUCTION | bad)
+    assert result.returncode == 1
+    for name in bad:
+        assert f"{name}: " in result.stderr
+        assert f"Example: {name}=" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("name", "given", "why"), UNFIT)
+def test_a_value_that_nothing_could_come_of_is_refused(name: str, given: dict[str, Any], why: str) -> None:
+    with override_settings(**given), pytest.raises(env.InvalidEnvironmentError) as caught:
+        checks.require_environment()
+    [line] = [line for line in str(caught.value).splitlines() if line.startswith(f"  {name}: ")]
+    assert why in line
+    assert f"Example: {name}=" in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_model_that_only_the_service_can_know_is_taken() -> None:
+    service = {"base_url": "http://llm.example.com/v1", "api_key": "any"}
+    names = {"DEFAULT_EMBEDDING_PROVIDER": "openai", "DEFAULT_EMBEDDING_MODEL": "wordllama-256"}
+    with override_settings(NOOBLE_PROVIDERS={"openai": service}, **names):
+        checks.require_environment()
+
+
+def test_a_command_that_calls_no_provider_needs_no_key() -> None:
+    chosen = {"DEFAULT_CHAT_PROVIDER": "openai", "DEFAULT_CHAT_MODEL": "gpt-4o-mini"}
+    assert run("manage.py", "check", **PRODUCTION | chosen).returncode == 0
+    assert "nooble.E025" in run("manage.py", "check", "--deploy", **PRODUCTION | chosen).stderr
+
+
+def test_answers_longer_than_the_default_model_gives_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.default_models() == []
+    longer = replace(SETTINGS["llm_config.max_tokens"], default=4097)
+    monkeypatch.setitem(cast("dict[str, Setting]", SETTINGS), longer.name, longer)
+    [error] = checks.default_models()
+    assert (error.id, error.obj) == ("nooble.E023", "DEFAULT_CHAT_MODEL")
+    assert "4096 tokens at most" in error.msg
 
 
 def test_production_settings_pass_the_deployment_checks() -> None:
