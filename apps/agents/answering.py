@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
-from apps.agents import citations, prompts, services
+from apps.agents import citations, generation, prompts, services
 from apps.agents.models import Message, Run
 from apps.agents.types import Author, RunStatus
 from apps.collections import retrieval
@@ -22,7 +22,6 @@ from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
 from apps.core.ids import new_id
 from apps.gateway import operations
-from apps.gateway import services as gateway
 from apps.gateway.errors import CallCancelledError
 from apps.gateway.services import Completion
 from apps.gateway.types import Charge, OperationKind, TokenCounts, TokenType
@@ -48,15 +47,21 @@ def _answer(ctx: ExecutionContext, run: Run) -> None:
 
 def _completion(ctx: ExecutionContext, run: Run) -> Completion:
     """Find the passages, unless an earlier delivery has, and buy the answer that rests on them."""
-    assert ctx.llm_config is not None
     with unit_of_work(ctx):
         asked = Message.objects.get(run=run, author=Author.USER)
     if run.passages is None:
+        _require_room(ctx, run)
         _retrieve(ctx, run, asked)
     charge, request = _generation(ctx, run, asked), _request(ctx, run, asked)
-    return gateway.complete(
-        ctx, charge, request, provider=ctx.llm_config.provider, cancelled=lambda: _is_cancelled(ctx, run)
-    )
+    return generation.buy(ctx, charge, request, cancelled=lambda: _is_cancelled(ctx, run))
+
+
+def _require_room(ctx: ExecutionContext, run: Run) -> None:
+    """Refuse a question that the model cannot hold before the search for it is paid for."""
+    assert ctx.llm_config is not None
+    with unit_of_work(ctx):
+        version = services.get_version(run.agent_id, run.agent_version)
+    prompts.build(ctx.llm_config, prompt=version.prompt, question=run.question, passages=(), history=())
 
 
 def _retrieve(ctx: ExecutionContext, run: Run, asked: Message) -> None:
@@ -174,6 +179,7 @@ def _succeed(ctx: ExecutionContext, run: Run, completion: Completion) -> None:
             run,
             status=RunStatus.SUCCEEDED,
             answer=completion.text,
+            finish_reason=completion.finish_reason,
             citations=found,
             usage={**run.usage, **_usage(completion.counts), "cost_usd": _cost(ctx, run)},
             **run.final,
@@ -186,6 +192,7 @@ def _succeed(ctx: ExecutionContext, run: Run, completion: Completion) -> None:
                 run=run,
                 author=Author.ASSISTANT,
                 content=completion.text,
+                finish_reason=completion.finish_reason,
                 citations=found,
             )
 

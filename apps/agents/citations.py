@@ -5,7 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _MARK = re.compile(r"\[(\d{1,3})\]")
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
+#: What stands between two sentences: the space behind a full stop and its closing quote, a blank line, the end of a
+#: line before a heading, an item or a row of a table. A dot in a number or an abbreviation ends no sentence, nor does
+#: the end of a line that was wrapped.
+_BETWEEN = re.compile(
+    r"(?:(?<=[.!?])|(?<=[.!?][\"')\]*_\u2019\u201d]))\s++(?![a-z\d|])"
+    r"|(?<=[\u3002\uff01\uff1f])"
+    r"|\n(?=\s*+(?:[-*+#>|]|\d+[.)])\s)"
+    r"|\n\s*\n"
+)
 _WORD = re.compile(r"\w+")
 MAX_QUOTE_CHARACTERS = 400
 
@@ -43,7 +51,7 @@ def _statements(answer: str) -> Iterator[tuple[int, str]]:
 def _quote(text: str, statement: str) -> str:
     """The sentence of the passage that shares the most words with the statement."""
     said = set(_WORD.findall(statement.lower()))
-    sentences = [match[0].strip() for match in _SENTENCE.finditer(text) if match[0].strip()] or [text]
+    sentences = [piece.strip() for piece in _BETWEEN.split(text) if piece.strip()] or [text]
     return max(sentences, key=lambda sentence: _overlap(sentence, said))[:MAX_QUOTE_CHARACTERS]
 
 

@@ -127,6 +127,8 @@ class Run(WorkItem):
     #: there is an answer, and names the same one however often the work is delivered.
     answer_message_id = models.UUIDField(null=True)
     answer = models.TextField(blank=True, default="")
+    #: Why the answer ends, in the provider's word of whatever length, or ``interrupted``: it is not whole.
+    finish_reason = models.TextField(blank=True, default="")
     citations = models.JSONField(default=list)
     usage = models.JSONField(default=dict)
     error_code = models.CharField(max_length=64, blank=True, default="")
@@ -174,6 +176,8 @@ class Message(models.Model):
     run = reference(Run, related_name="messages", db_index=False)
     author = models.CharField(max_length=16, choices=Author.choices)
     content = models.TextField()
+    #: An answer's, as on its run.
+    finish_reason = models.TextField(blank=True, default="")
     citations = models.JSONField(default=list)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

@@ -54,8 +54,9 @@ def cancel_run(ctx: ExecutionContext, run_id: UUID) -> Run:
     """Stop a run, and with it what it is buying. One that has finished stays as it is.
 
     What the provider has counted is charged: what was settled by then, and a call that is on its way, when it has been
-    answered. No other is made; only one whose hold is taken in the very moment of the cancel, after the worker's last
-    look at the run, counts as on its way.
+    answered. One for an answer that would be kept in part is ended, and charged at an estimate. No other is made; only
+    one whose hold is taken in the very moment of the cancel, after the worker's last look at the run, counts as on its
+    way.
 
     Of this and the worker that finishes the run, whoever changes the run's row first wins. The worker: nothing is
     cancelled. This: the worker finds that the run is no longer unfinished, and its answer is charged but not said.
@@ -108,9 +109,10 @@ def delete_conversation(ctx: ExecutionContext, conversation_id: UUID) -> None:
         get_conversation(ctx, conversation_id).delete()
 
 
-def get_conversation(ctx: ExecutionContext, conversation_id: UUID) -> Conversation:
+def get_conversation(ctx: ExecutionContext, conversation_id: UUID, *, lock: bool = False) -> Conversation:
     """The conversation, if it is the context's tenant's. The caller is in the context's unit of work."""
-    conversation = Conversation.objects.filter(pk=conversation_id, tenant_id=ctx.tenant_id).first()
+    rows = Conversation.objects.filter(pk=conversation_id, tenant_id=ctx.tenant_id)
+    conversation = (rows.select_for_update(no_key=True) if lock else rows).first()
     if conversation is None:
         raise ConversationNotFoundError(f"There is no conversation {conversation_id}, or it is not yours.")
     return conversation
@@ -118,7 +120,7 @@ def get_conversation(ctx: ExecutionContext, conversation_id: UUID) -> Conversati
 
 def _conversation(ctx: ExecutionContext, agent_id: UUID, question: str) -> Conversation:
     if ctx.conversation_id is not None:
-        return get_conversation(ctx, ctx.conversation_id)
+        return get_conversation(ctx, ctx.conversation_id, lock=True)
     return Conversation.objects.create(
         tenant_id=ctx.tenant_id, agent_id=agent_id, title=question.strip()[:TITLE_CHARACTERS]
     )

@@ -109,6 +109,16 @@ _ALL = [
         levels=NOT_PER_REQUEST,
         help="How often a failed call is made again.",
     ),
+    Setting(
+        name="llm_config.on_interrupted_stream",
+        type=str,
+        default="retry",
+        choices=("retry", "partial"),
+        # Whether the payer pays for an answer twice or the reader gets half of one is no matter of a single question.
+        levels=NOT_PER_REQUEST,
+        help="What becomes of an answer that breaks off on its way, unless the provider still has it: it is asked for "
+        "again (`retry`), or what had come is the answer (`partial`).",
+    ),
     Setting(name="embedding_config.provider", type=str, deployment="DEFAULT_EMBEDDING_PROVIDER", help="Who embeds."),
     Setting(
         name="embedding_config.model", type=str, deployment="DEFAULT_EMBEDDING_MODEL", help="The model that embeds."

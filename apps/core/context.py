@@ -22,6 +22,7 @@ MAX_SIGNED_BYTES = 16 * 1024
 
 ContextType = Literal["api", "chat", "search", "ingestion", "usage", "maintenance"]
 TruncationStrategy = Literal["end", "start", "middle"]
+InterruptionPolicy = Literal["retry", "partial"]
 
 
 class ContextRefusedError(NoobleError):
@@ -41,6 +42,7 @@ class LLMConfig(_Frozen):
     max_tokens: int = Field(ge=1)
     timeout_seconds: int = Field(ge=1)
     retry_attempts: int = Field(ge=0)
+    on_interrupted_stream: InterruptionPolicy = "retry"
 
 
 class EmbeddingConfig(_Frozen):

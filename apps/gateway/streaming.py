@@ -5,6 +5,7 @@ its attempt stays unknown with its hold, and what it had brought is noted as an 
 when another attempt begins; :class:`Reset` says so.
 """
 
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -69,6 +70,7 @@ def stream(
     provider: str,
     partial: WhenBroken = "retry",
     cancelled: Callable[[], bool] = lambda: False,
+    look_seconds: float = 0.0,
 ) -> Generator[Event, None, None]:
     """The model's answer piece by piece, bought once; the last event is :class:`Done` or :class:`Cancelled`.
 
@@ -76,15 +78,18 @@ def stream(
     one delta. Raises what ``services.complete`` raises, after any event; what was shown by then is void.
 
     ``cancelled`` is asked before every call, after every piece and four times a second while the provider is silent,
-    so it must be quick and must not raise. In the pause before a call is made again it is asked when the pause is over.
-    When it says yes, the operation ends as cancelled, with an entry at the estimate of what its latest call consumed.
+    so it must be quick and must not raise. If it is not that quick, ``look_seconds`` is how long a no is good for while
+    a call is on its way; before every call it is asked all the same. In the pause before a call is made again it is
+    asked when the pause is over. When it says yes, the operation ends as cancelled, with an entry at the estimate of
+    what its latest call consumed.
 
     Closing the generator early is cancelling, too; that a client has gone is no reason for it. Run it to its end, or
     close it (``contextlib.closing``), in the thread that began it and outside transactions: until then it keeps the
     operation's lease.
     """
     adapter = registry.chat(provider)
-    answer = _Answer(adapter=adapter, request=request, provider=provider, cancelled=cancelled)
+    looks = _Looks(cancelled, seconds=look_seconds)
+    answer = _Answer(adapter=adapter, request=request, provider=provider, cancelled=looks)
     offer = chat_offer(ctx, request, adapter, provider=provider, send=answer.send)
     offer = replace(offer, received=answer.received, keep_received=partial == "keep", cancelled=cancelled)
     try:
@@ -94,6 +99,21 @@ def stream(
         return
     yield from answer.rest_of(bought.result["text"])
     yield Done(completion=completion(bought))
+
+
+class _Looks:
+    """Asks, but not again within so many seconds of a no; not in the first ones, either, as a call was asked about."""
+
+    def __init__(self, ask: Callable[[], bool], *, seconds: float) -> None:
+        self._ask, self._seconds = ask, seconds
+        self._due = time.monotonic() + seconds
+
+    def __call__(self) -> bool:
+        if time.monotonic() < self._due:
+            return False
+        answer = self._ask()
+        self._due = time.monotonic() + self._seconds
+        return answer
 
 
 @dataclass(kw_only=True)

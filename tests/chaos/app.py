@@ -1,7 +1,8 @@
 """The workers' application: nooble's own, in which questions that say so are answered piece by piece.
 
-Nothing in the product streams an answer to a client yet; the gateway can. So a run whose question's marker names a way
-of streaming buys its answer by it, and everything around it, from the work list to the settled run, is as it is.
+Nothing in the product passes the pieces of an answer on yet; the gateway can. So a run whose question's marker says so
+buys its answer as a client would that reads along, or that reads no further, and everything around it, from the work
+list to the settled run, is as it is.
 """
 
 import re
@@ -25,7 +26,7 @@ from apps.providers.base import ChatRequest  # noqa: E402
 
 __all__ = ["app"]
 
-_WAY = re.compile(r"-(stream|keep|cancel)-\d")
+_WAY = re.compile(r"-(stream|cancel)-\d")
 _PIECES_BEFORE_CANCELLING = 3
 _at_once = services.complete
 
@@ -54,7 +55,6 @@ def complete(
         charge,
         request,
         provider=provider,
-        partial="keep" if way[1] == "keep" else "retry",
         cancelled=lambda: way[1] == "cancel" and len(shown) >= _PIECES_BEFORE_CANCELLING,
     )
     with closing(events):

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -29,6 +29,12 @@ TIGHT_LIMIT = 1_500
 CLIENTS = 5
 CLIENT_SECONDS = 120
 _AGAIN = frozenset({409, 429, 500, 502, 503, 504})
+#: What each customer's agents set themselves. One of ``keeping`` may be struck, so it has to be patient.
+AGENTS: Mapping[str, Mapping[str, Any]] = {
+    "quick": {"llm_config.timeout_seconds": QUICK_TIMEOUT},
+    "patient": {"llm_config.timeout_seconds": PATIENT_TIMEOUT},
+    "keeping": {"llm_config.timeout_seconds": PATIENT_TIMEOUT, "llm_config.on_interrupted_stream": "partial"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +46,8 @@ class Customer:
     key: str
     limit: int | None
     collection: UUID
-    agent: UUID
-    patient_agent: UUID
+    #: By name; see :data:`AGENTS`.
+    agents: Mapping[str, UUID]
 
 
 @dataclass(kw_only=True)
@@ -87,8 +93,8 @@ class Workload:
         if item.kind == "document":
             body = {"name": f"{item.marker}.md", "text": text(item.marker, PARAGRAPHS)}
             return UUID(self._post(customer, f"/collections/{customer.collection}/documents", body)["id"])
-        agent = customer.patient_agent if item.patient else customer.agent
-        question = {"agent_id": str(agent), "message": f"How much does the pump {item.marker} weigh?"}
+        agent = "keeping" if item.kind == "keep" else "patient" if item.patient else "quick"
+        question = {"agent_id": str(customer.agents[agent]), "message": f"How much does the pump {item.marker} weigh?"}
         return UUID(self._post(customer, "/chat", question)["run_id"])
 
     def _post(self, customer: Customer, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -132,20 +138,19 @@ def _customer(profile: Profile, limit: int | None, *, hard: bool) -> Customer:
         Tenant.objects.filter(pk=tenant.pk).update(monthly_token_limit=limit, hard_limit=hard)
     collection = _made(key, "/collections", _collection(profile))
     ctx = services.context_of(tenant)
-    quick, patient = (
-        agents.create_agent(
-            ctx, slug=name, name=name, settings=_agent(profile, timeout), collection_ids=[UUID(collection)]
+    made = {
+        name: agents.create_agent(
+            ctx, slug=name, name=name, settings={**_agent(profile), **own}, collection_ids=[UUID(collection)]
         )
-        for name, timeout in (("quick", QUICK_TIMEOUT), ("patient", PATIENT_TIMEOUT))
-    )
+        for name, own in AGENTS.items()
+    }
     return Customer(
         profile=profile,
         tenant=tenant,
         key=key,
         limit=limit,
         collection=UUID(collection),
-        agent=quick.pk,
-        patient_agent=patient.pk,
+        agents={name: agent.pk for name, agent in made.items()},
     )
 
 
@@ -154,12 +159,11 @@ def _collection(profile: Profile) -> dict[str, Any]:
     return {"slug": "notes", "name": "Notes", "embedding": embedding, "chunk_size": 64, "chunk_overlap": 0}
 
 
-def _agent(profile: Profile, timeout: int) -> dict[str, Any]:
+def _agent(profile: Profile) -> dict[str, Any]:
     return {
         "llm_config.provider": PROVIDERS[profile],
         "llm_config.model": "fake-chat",
         "llm_config.max_tokens": MAX_TOKENS,
-        "llm_config.timeout_seconds": timeout,
         "rag_config.max_results": 2,
     }
 

@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 
 from apps.core import configuration
 from apps.core.configuration import SETTINGS, InvalidSettingError, Level
+from apps.core.context import LLMConfig
 from apps.tenants.models import Tier
 
 WITHOUT_EFFECT = {
@@ -58,3 +59,46 @@ def test_how_documents_are_taken_in_is_not_for_questions_to_say(name: str, level
     with pytest.raises(InvalidSettingError):
         configuration.check({name: 100}, level=level)
     assert configuration.check({name: 100}, level=Level.TIER) == {name: 100}
+
+
+POLICY = "llm_config.on_interrupted_stream"
+
+
+@pytest.mark.parametrize("value", ["keep", "", "Partial", True, None])
+def test_a_broken_answer_is_retried_or_taken_as_it_is_and_nothing_else(value: Any) -> None:
+    for level in SETTINGS[POLICY].levels:
+        with pytest.raises(InvalidSettingError, match=f"^{POLICY} must be"):
+            configuration.check({POLICY: value}, level=level)
+    tier = Tier(name="new", title="New", defaults={POLICY: value})
+    with pytest.raises(ValidationError, match=f"{POLICY} must be"):
+        tier.full_clean(validate_unique=False)
+
+
+def test_who_asks_does_not_say_whether_a_broken_answer_is_paid_for_again() -> None:
+    with pytest.raises(InvalidSettingError) as refusal:
+        configuration.check({POLICY: "partial"}, level=Level.REQUEST)
+    assert [error.code for error in refusal.value.errors] == ["unknown_setting"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ({}, ("retry", "deployment")),
+        ({Level.TIER: {POLICY: "partial"}}, ("partial", "tier")),
+        ({Level.TIER: {POLICY: "partial"}, Level.AGENT: {POLICY: "retry"}}, ("retry", "agent")),
+    ],
+)
+def test_the_agent_says_what_becomes_of_a_broken_answer_before_its_tier(
+    layers: dict[Level, dict[str, Any]], expected: tuple[str, str]
+) -> None:
+    resolved = configuration.resolve(layers)
+    assert (resolved.values[POLICY], resolved.sources[POLICY]) == expected
+
+
+def test_a_context_holds_whatever_becomes_of_a_broken_answer() -> None:
+    llm = configuration.resolve({}).section("llm_config")
+    for choice in SETTINGS[POLICY].choices:
+        assert LLMConfig(**{**llm, "on_interrupted_stream": choice}).on_interrupted_stream == choice
+    # Work that was signed before there was a choice is retried.
+    del llm["on_interrupted_stream"]
+    assert LLMConfig(**llm).on_interrupted_stream == "retry"

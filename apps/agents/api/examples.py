@@ -32,7 +32,13 @@ AGENT_REQUEST = {
     "slug": "policy-helper",
     "name": "Policy helper",
     "prompt": "Answer from the passages you are given and cite each statement with its passage's number in brackets.",
-    "llm": {"provider": "groq", "model": CHAT_MODEL, "temperature": 0.4, "max_tokens": 1000},
+    "llm": {
+        "provider": "groq",
+        "model": CHAT_MODEL,
+        "temperature": 0.4,
+        "max_tokens": 1000,
+        "on_interrupted_stream": "retry",
+    },
     "rag": {
         "collections": [COLLECTION_ID],
         "max_results": 8,
@@ -81,6 +87,7 @@ RUN = {
     "session_id": SESSION_ID,
     "question": _QUESTION,
     "answer": _ANSWER,
+    "finish_reason": "stop",
     "citations": _CITATIONS,
     "usage": {
         "input_tokens": 612,
@@ -98,6 +105,7 @@ RUN = {
             "max_tokens": 500,
             "timeout_seconds": 60,
             "retry_attempts": 3,
+            "on_interrupted_stream": "retry",
         },
         "rag_config": {
             "collections": [
@@ -143,6 +151,7 @@ MESSAGE = {
     "run_id": RUN_ID,
     "author": "assistant",
     "content": _ANSWER,
+    "finish_reason": "stop",
     "citations": _CITATIONS,
     "created_at": "2026-03-02T09:15:01.930112Z",
 }

@@ -12,11 +12,13 @@ from apps.agents.runs import FINISHED
 from apps.agents.types import Payer, RunStatus
 from apps.core.api.fields import FailureField
 from apps.core.api.schema import example
+from apps.core.configuration import SETTINGS
 from apps.core.context import ContextRefusedError, LLMConfig, ProcessingConfig, RagConfig, unverified
 from apps.gateway.types import TokenSource
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_MESSAGE_CHARACTERS = 100_000
+WHEN_INTERRUPTED = SETTINGS["llm_config.on_interrupted_stream"]
 
 
 class LLMRequestSerializer(serializers.Serializer[Any]):
@@ -26,6 +28,9 @@ class LLMRequestSerializer(serializers.Serializer[Any]):
     model = serializers.CharField(max_length=128, required=False, allow_null=True)
     temperature = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
     max_tokens = serializers.IntegerField(min_value=1, max_value=128_000, required=False, allow_null=True)
+    on_interrupted_stream = serializers.ChoiceField(
+        choices=WHEN_INTERRUPTED.choices, required=False, allow_null=True, help_text=WHEN_INTERRUPTED.help
+    )
 
 
 class RagRequestSerializer(serializers.Serializer[Any]):
@@ -46,6 +51,7 @@ class LLMSerializer(serializers.Serializer[Any]):
     model = serializers.CharField(allow_null=True)
     temperature = serializers.FloatField(allow_null=True)
     max_tokens = serializers.IntegerField(allow_null=True)
+    on_interrupted_stream = serializers.ChoiceField(choices=WHEN_INTERRUPTED.choices, allow_null=True)
 
 
 class RagSerializer(serializers.Serializer[Any]):
@@ -195,6 +201,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
     """A question on its way to its answer."""
 
     answer = serializers.SerializerMethodField()
+    finish_reason = serializers.SerializerMethodField()
     citations = CitationSerializer(many=True)
     usage = serializers.SerializerMethodField()
     config = serializers.SerializerMethodField(allow_null=True)
@@ -212,6 +219,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "session_id",
             "question",
             "answer",
+            "finish_reason",
             "citations",
             "usage",
             "config",
@@ -225,6 +233,12 @@ class RunSerializer(serializers.ModelSerializer[Run]):
     def get_answer(self, run: Run) -> str | None:
         """Null until the run has succeeded."""
         return run.answer if run.status == RunStatus.SUCCEEDED else None
+
+    def get_finish_reason(self, run: Run) -> str | None:
+        """Why the answer ends: the provider's word (`stop`; `length`: `max_tokens` was reached), or `interrupted`: it
+        broke off, and its agent keeps what had come. Null: there is no answer, or the provider did not say.
+        """
+        return run.finish_reason or None
 
     @extend_schema_field(RunUsageSerializer)
     def get_usage(self, run: Run) -> dict[str, Any]:
@@ -268,12 +282,17 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
 class MessageSerializer(serializers.ModelSerializer[Message]):
     """A question or an answer."""
 
+    finish_reason = serializers.SerializerMethodField()
     citations = CitationSerializer(many=True)
 
     class Meta:
         model = Message
-        fields = ["id", "run_id", "author", "content", "citations", "created_at"]
+        fields = ["id", "run_id", "author", "content", "finish_reason", "citations", "created_at"]
         read_only_fields = fields
+
+    def get_finish_reason(self, message: Message) -> str | None:
+        """Why an answer ends, as its run says. Null: it is a question, or the provider did not say."""
+        return message.finish_reason or None
 
 
 def present_agent(agent: Agent, version: AgentVersion | None, share: AgentShare | None = None) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Migration(migrations.Migration):
                 ("passages", models.JSONField(null=True)),
                 ("answer_message_id", models.UUIDField(null=True)),
                 ("answer", models.TextField(blank=True, default="")),
+                ("finish_reason", models.TextField(blank=True, default="")),
                 ("citations", models.JSONField(default=list)),
                 ("usage", models.JSONField(default=dict)),
                 ("error_code", models.CharField(blank=True, default="", max_length=64)),
@@ -131,6 +132,7 @@ class Migration(migrations.Migration):
                 ("tenant_id", models.UUIDField(editable=False)),
                 ("author", models.CharField(choices=[("user", "User"), ("assistant", "Assistant")], max_length=16)),
                 ("content", models.TextField()),
+                ("finish_reason", models.TextField(blank=True, default="")),
                 ("citations", models.JSONField(default=list)),
                 (
                     "created_at",
