@@ -55,7 +55,17 @@ class EmbeddingSpaceAdmin(TenantRecordAdmin):
 
 @admin.register(Document)
 class DocumentAdmin(TenantRecordAdmin, WorkAdmin):
-    list_display = ("id", "name", "tenant_id", "collection", "status", "chunk_count", "error_code", "created_at")
+    list_display = (
+        "id",
+        "name",
+        "tenant_id",
+        "collection",
+        "status",
+        "progress",
+        "chunk_count",
+        "error_code",
+        "created_at",
+    )
     list_filter = (*WorkAdmin.list_filter, TenantFilter)
     search_fields = ("id", "collection")
     actions = ("retry",)

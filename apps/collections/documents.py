@@ -9,10 +9,15 @@ from uuid import UUID
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
 from apps.collections import services
-from apps.collections.errors import DocumentNotFoundError, EmptyDocumentError, NotRetriableError
+from apps.collections.errors import (
+    CollectionNotFoundError,
+    DocumentNotFoundError,
+    EmptyDocumentError,
+    NotRetriableError,
+)
 from apps.collections.models import Document, EmbeddingBatch, EmbeddingSpace
 from apps.collections.types import BatchStatus, DocumentStatus
 from apps.core import clock, configuration
@@ -146,7 +151,10 @@ def _insert(ctx: ExecutionContext, space: EmbeddingSpace, upload: Upload, conten
         signed_context=ctx.sign(),
     )
     document.storage_key = f"documents/{ctx.tenant_id}/{document.id}"
-    inserted = Document.objects.bulk_create([document], ignore_conflicts=True)
+    try:
+        inserted = Document.objects.bulk_create([document], ignore_conflicts=True)
+    except IntegrityError as error:
+        raise CollectionNotFoundError("The collection was deleted meanwhile.") from error
     row = Document.objects.filter(pk=inserted[0].pk).first()
     if row is None:
         return None

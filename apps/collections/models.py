@@ -121,15 +121,15 @@ class Document(WorkItem):
 
     @property
     def progress(self) -> float:
-        """Between 0 and 1. Reading and cutting count as a tenth, embedding as the rest."""
-        match self.status:
-            case DocumentStatus.READY:
-                return 1.0
-            case DocumentStatus.EMBEDDING:
-                return round(0.1 + 0.9 * self.batches_done / max(self.batches_total, 1), 3)
-            case DocumentStatus.CHUNKING:
-                return 0.05
-        return 0.0
+        """Between 0 and 1. Reading and cutting count as a tenth, embedding as the rest.
+
+        It never falls: reading once more counts as cutting, and what was embedded before a failure is kept.
+        """
+        if self.status == DocumentStatus.READY:
+            return 1.0
+        if self.batches_total:
+            return round(0.1 + 0.9 * self.batches_done / self.batches_total, 3)
+        return 0.05 if self.status in {DocumentStatus.PARSING, DocumentStatus.CHUNKING} else 0.0
 
 
 class EmbeddingBatch(WorkItem):

@@ -67,7 +67,7 @@ def create_collection(
 
 def rename_collection(ctx: ExecutionContext, collection_id: UUID, *, name: str) -> Collection:
     with unit_of_work(ctx):
-        collection = get_collection(ctx, collection_id)
+        collection = get_collection(ctx, collection_id, lock=True)
         collection.name = name
         collection.save(update_fields=["name"])
     return collection
@@ -84,9 +84,10 @@ def delete_collection(ctx: ExecutionContext, collection_id: UUID) -> None:
         transaction.on_commit(lambda: delete_files(keys))
 
 
-def get_collection(ctx: ExecutionContext, collection_id: UUID) -> Collection:
+def get_collection(ctx: ExecutionContext, collection_id: UUID, *, lock: bool = False) -> Collection:
     """The collection, if the context's owner has it. The caller is in the context's unit of work."""
-    collection = Collection.objects.filter(pk=collection_id, tenant_id=ctx.owner_tenant_id).first()
+    rows = Collection.objects.filter(pk=collection_id, tenant_id=ctx.owner_tenant_id)
+    collection = (rows.select_for_update(no_key=True) if lock else rows).first()
     if collection is None:
         raise CollectionNotFoundError(f"There is no collection {collection_id}, or it is not yours.")
     return collection

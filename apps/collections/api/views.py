@@ -1,3 +1,4 @@
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
@@ -47,6 +48,8 @@ from apps.providers.errors import UnknownProviderError, UnsupportedDimensionsErr
 from apps.tenants import entry
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.types import Scope
+
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+", re.ASCII)
 
 
 class CollectionViewSet(TenantViewSet):
@@ -184,7 +187,7 @@ class CollectionDocumentViewSet(TenantViewSet):
             return Upload(
                 name=form.get("name") or file.name,
                 data=file.read(),
-                content_type=file.content_type or "",
+                content_type=_media_type(file.content_type or ""),
                 metadata=form["metadata"],
             )
         text = self.accepted(DocumentTextSerializer)
@@ -244,3 +247,8 @@ class DocumentViewSet(TenantViewSet):
     def _retry(self, pk: UUID) -> Document:
         tier_defaults = entry.principal(self.request).tier_defaults
         return documents.retry_document(self.ctx, pk, tier_defaults=tier_defaults)
+
+
+def _media_type(text: str) -> str:
+    """What the client says that a file is; nothing, where its header says no such thing. The content decides anyway."""
+    return text if _MEDIA_TYPE.fullmatch(text) else ""
