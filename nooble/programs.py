@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
-from nooble import embedded, queues
+from nooble import checks, embedded, queues
 from nooble.celery import app
 from nooble.processes import Output, ProcessError, Program, Supervisor
 
@@ -28,8 +28,8 @@ def web(host: str, port: int) -> Program:
         name="web",
         command=[
             *_python("uvicorn", "nooble.asgi:application", "--host", host, "--port", str(port)),
-            # Django knows no lifespan; event streams must not keep a stopping server up.
-            *("--lifespan", "off", "--timeout-graceful-shutdown", "10", "--no-server-header"),
+            # Django knows neither lifespan nor WebSockets; event streams must not keep a stopping server up.
+            *("--lifespan", "off", "--ws", "none", "--timeout-graceful-shutdown", "10", "--no-server-header"),
         ],
         environment={"DATABASE_POOL_SIZE": os.environ.get("DATABASE_POOL_SIZE") or WEB_POOL_SIZE},
         ready=lambda: _answers(host, port),
@@ -73,6 +73,7 @@ def running(output: Output, *, host: str, port: int) -> Iterator[Supervisor]:
 
     Ready when the supervisor's ``wait_until_ready`` has returned. Raises ProcessError when the port is taken.
     """
+    checks.require_environment()
     embedded.ensure()
     migrate(output)
     import_prices()

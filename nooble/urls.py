@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularSwaggerView
 from apps.core.api.views import SchemaView
 from nooble import health
 
+handler400 = "apps.core.api.exceptions.bad_request"
 handler404 = "apps.core.api.exceptions.page_not_found"
 urlpatterns = [
     path("health", health.alive, name="health"),

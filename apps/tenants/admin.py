@@ -1,5 +1,6 @@
 """Operators' pages of tenants, plans, people and keys."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,8 +24,28 @@ from apps.tenants.models import ApiKey, Member, Tenant, Tier, User
 from apps.tenants.types import Scope
 
 
+class TierForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A plan. What every request of its tenants would stumble over is refused here."""
+
+    def clean_defaults(self) -> dict[str, Any]:
+        given = self.cleaned_data["defaults"]
+        defaults = {} if given is None else given
+        if not isinstance(defaults, dict):
+            raise forms.ValidationError('An object is expected, e.g. {"rag_config.max_results": 8}.')
+        if "\\u0000" in json.dumps(defaults):
+            raise forms.ValidationError("Null characters are not allowed.")
+        return defaults
+
+    def clean_max_output_tokens(self) -> int:
+        tokens: int = self.cleaned_data["max_output_tokens"]
+        if tokens < 1:
+            raise forms.ValidationError("An answer has one token at least.")
+        return tokens
+
+
 @admin.register(Tier)
 class TierAdmin(OperatorAdmin):
+    form = TierForm
     list_display = ("title", "name", "monthly_token_limit", "max_output_tokens", "max_upload_bytes")
     ordering = ("position",)
     readonly_fields = ("name",)

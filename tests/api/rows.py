@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 from apps.agents import services as agents
 from apps.agents import shares
-from apps.agents.models import Agent, Conversation, Message, Run
+from apps.agents.models import Agent, AgentShare, Conversation, Message, Run
 from apps.agents.types import Author, Payer, RunStatus
 from apps.collections import services as collections
 from apps.collections.models import Chunk, Collection, Document, EmbeddingSpace
@@ -32,6 +32,18 @@ def parents(persona: Persona) -> dict[str, UUID]:
     with unit_of_work(persona.ctx):
         found = {name: model.objects.order_by("id").first() for name, model in models.items()}  # type: ignore[attr-defined]
     return {name: row.pk for name, row in found.items() if row}
+
+
+def add_one_of_everything(persona: Persona) -> dict[str, UUID]:
+    """One row of everything that has an address of its own; their ids by the nouns of these addresses."""
+    add_shares(persona, 1)
+    add_chunks(persona, 1)
+    add_runs(persona, 1)
+    add_members(persona, 1)
+    key, _ = services.issue_key(persona.ctx, name="second", scopes=["chat"])
+    with unit_of_work(persona.ctx):
+        rest = {"shares": AgentShare.objects.get().pk, "members": Member.objects.get().pk, "api-keys": key.pk}
+    return rest | {f"{name}s": identifier for name, identifier in parents(persona).items()}
 
 
 def add_agents(persona: Persona, number: int) -> None:

@@ -1,6 +1,7 @@
 """Who may call: keys, scopes, and headers that may not claim what the key does not say."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from apps.tenants.models import ApiKey, Tenant
 from tests.personas import MakeTenant, Persona
 
 AGENTS = "/api/v1/agents"
+ERRORS_PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 
 
 def client(key: str) -> APIClient:
@@ -28,6 +30,7 @@ def check_problem(response: Any, status: int, code: str) -> dict[str, Any]:
     assert body["type"].endswith(f"/errors/{code}")
     assert body["detail"]
     assert body["request_id"] == response["X-Request-ID"]
+    assert f"| `{code}` | {status} |" in ERRORS_PAGE.read_text()
     return body
 
 

@@ -79,7 +79,8 @@ BEYOND_THE_CONTRACT = {
         "": {
             "version": "a run names the version that it was asked of",
             "shared": "an agent of another tenant says whose it is and who pays",
-        }
+        },
+        "llm": {"on_interrupted_stream": "what becomes of an answer that breaks off"},
     },
     "getDocument": {"": {"task_id": "finds the document's last task among the operator's task results"}},
     "getRun": {
@@ -89,6 +90,7 @@ BEYOND_THE_CONTRACT = {
             "conversation_id": "where the run's messages are",
             "session_id": "where the run's events are",
             "question": "a list of runs has to say what was asked",
+            "finish_reason": "says whether the answer is whole",
             "task_id": "finds the run's last task among the operator's task results",
             "created_at": "a list of runs is in this order",
         }

@@ -6,6 +6,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import (
+    BadRequest,
+    DisallowedHost,
     PermissionDenied,
     RequestDataTooBig,
     SuspiciousOperation,
@@ -15,7 +17,6 @@ from django.core.exceptions import (
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from rest_framework import exceptions, status
-from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from apps.core import errors
@@ -67,21 +68,22 @@ _DJANGO: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], type[erro
         errors.TooLargeError,
         "The body is larger, or has more fields or files, than is taken here. Send less.",
     ),
-    (SuspiciousOperation, errors.InvalidRequestError, ""),
+    (
+        DisallowedHost,
+        errors.InvalidRequestError,
+        "This deployment does not answer to that host name. Its operator sets ALLOWED_HOSTS.",
+    ),
+    ((SuspiciousOperation, BadRequest), errors.InvalidRequestError, ""),
 )
 
 
-def handle(error: Exception, context: Mapping[str, Any]) -> Response:
+def handle(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
     """DRF's exception handler: whatever a view raises becomes a problem document, and its transaction is undone."""
     set_rollback()
     problem = translate(error)
     if problem.status >= status.HTTP_500_INTERNAL_SERVER_ERROR:
         logger.error("request failed", exc_info=error, extra={"code": problem.code})
-    response = Response(document(problem, request_id(context.get("request"))), status=problem.status)
-    response.content_type = CONTENT_TYPE
-    for name, value in _headers(error, problem).items():
-        response[name] = value
-    return response
+    return _answer(problem, context.get("request"), _headers(error, problem))
 
 
 def translate(error: Exception) -> errors.NoobleError:
@@ -100,13 +102,18 @@ def translate(error: Exception) -> errors.NoobleError:
     return errors.NoobleError("Try again; if it stays, tell the operator the request id.")
 
 
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's ``handler400``: what is refused before a view of the API sees it is answered as the API answers."""
+    if not request.path.startswith("/api/"):
+        return defaults.bad_request(request, exception)
+    return _answer(translate(exception), request)
+
+
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's ``handler404``: an address of the API that no view has is answered as the API answers."""
     if not request.path.startswith("/api/"):
         return defaults.page_not_found(request, exception)
-    problem = errors.NotFoundError("There is nothing at this address. See /api/docs for what there is.")
-    body = document(problem, request_id(request))
-    return JsonResponse(body, status=problem.status, content_type=CONTENT_TYPE)
+    return _answer(errors.NotFoundError("There is nothing at this address. See /api/docs for what there is."), request)
 
 
 def document(problem: errors.NoobleError, request: str) -> dict[str, Any]:
@@ -125,6 +132,12 @@ def document(problem: errors.NoobleError, request: str) -> dict[str, Any]:
 
 def request_id(request: Any) -> str:
     return str(getattr(request, "request_id", ""))
+
+
+def _answer(problem: errors.NoobleError, request: Any, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    """A problem document as it is sent: JSON, also where a view's own renderer writes YAML or a page."""
+    body = document(problem, request_id(request))
+    return JsonResponse(body, status=problem.status, content_type=CONTENT_TYPE, headers=headers)
 
 
 def _fields(detail: Any, path: str = "") -> Iterator[errors.FieldError]:

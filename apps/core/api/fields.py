@@ -7,6 +7,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.core.api.parsers import TOO_DEEP, is_too_deep
+
 MAX_METADATA_BYTES = 16 * 1024
 
 
@@ -15,7 +17,7 @@ class MetadataField(serializers.JSONField):
     """A JSON object of the client's own: at most 16 KiB, without what jsonb cannot hold (NUL, NaN, half surrogates)."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        value = super().to_internal_value(data)
+        value = self._read(data)
         if not isinstance(value, dict):
             raise serializers.ValidationError("It must be an object.", code="not_an_object")
         try:
@@ -29,6 +31,16 @@ class MetadataField(serializers.JSONField):
             raise serializers.ValidationError("Null characters are not allowed.", code="null_characters_not_allowed")
         if size > MAX_METADATA_BYTES:
             raise serializers.ValidationError(f"At most {MAX_METADATA_BYTES} bytes.", code="too_large")
+        return value
+
+    def _read(self, data: Any) -> Any:
+        """The value; a form has it as JSON text, which no parser has measured."""
+        try:
+            value = super().to_internal_value(data)
+        except RecursionError as error:
+            raise serializers.ValidationError(TOO_DEEP, code="too_deep") from error
+        if is_too_deep(value):
+            raise serializers.ValidationError(TOO_DEEP, code="too_deep")
         return value
 
 

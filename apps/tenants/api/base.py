@@ -55,6 +55,8 @@ class TenantViewSet(GenericViewSet[Any]):
     scope: str | tuple[str, ...]
     ordering = "-id"
     lookup_value_converter = "uuid"
+    #: No OPTIONS: it would show what an answer has as what a POST takes. The schema says what there is.
+    http_method_names = ["get", "post", "patch", "delete", "head"]
 
     @cached_property
     def ctx(self) -> ExecutionContext:
