@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+_PLANNED = re.compile(r"^## Not yet$", re.MULTILINE)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CODE = re.compile(r"`([^`\n]+)`")
 
@@ -24,6 +25,11 @@ class Page:
     @cached_property
     def text(self) -> str:
         return self.path.read_text()
+
+    @cached_property
+    def present(self) -> str:
+        """The text without what is planned: up to the heading "Not yet"."""
+        return _PLANNED.split(self.text)[0]
 
     @cached_property
     def prose(self) -> str:

@@ -1,8 +1,10 @@
 """What the pages say of each other and of the tree is true."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
+from django.core.management import BaseCommand, get_commands, load_command_class
 
 from nooble.demo import QUESTIONS
 from settings.variables import VARIABLES
@@ -59,9 +61,19 @@ def test_make_targets_that_are_named_exist(written: Page) -> None:
 
 
 @EACH_PAGE
+def test_commands_that_are_named_exist_with_their_options(written: Page) -> None:
+    for name, options in _commands(written):
+        application = get_commands().get(name)
+        assert application, f"{written} names manage.py {name}"
+        command = application if isinstance(application, BaseCommand) else load_command_class(application, name)
+        known = command.create_parser("manage.py", name)._option_string_actions
+        assert set(options) <= known.keys(), f"{written} names {options} of manage.py {name}"
+
+
+@EACH_PAGE
 def test_the_demonstrations_questions_are_left_to_its_samples(written: Page) -> None:
     """The demonstration reads these pages, too: one that quoted a question would be found as its answer."""
-    assert [question for question in QUESTIONS if question in written.text] == []
+    assert [question for question in QUESTIONS if question.text in written.text] == []
 
 
 def test_make_targets_are_explained() -> None:
@@ -77,6 +89,17 @@ def test_every_page_of_the_documentation_can_be_reached_from_the_readme() -> Non
         targets = {target for path in new if path.suffix == ".md" for target, _ in Page(path).links()}
         new = {target / "README.md" if target.is_dir() else target for target in targets} - reached
     assert {written.path for written in pages()} <= reached
+
+
+def _commands(written: Page) -> Iterator[tuple[str, list[str]]]:
+    """The commands of ``manage.py`` that a page calls, with the options it gives them."""
+    lines = [
+        *written.code_spans(),
+        *(line for kind in ("sh", "") for line in "".join(written.blocks(kind)).splitlines()),
+    ]
+    for line in lines:
+        for name, rest in re.findall(r"manage\.py (\w+)([^#|]*)", line):
+            yield name, re.findall(r"\s(--[a-z][a-z-]*)", rest.partition(" -- ")[0])
 
 
 def _make_targets() -> list[str]:

@@ -15,9 +15,10 @@ CREATE FUNCTION nooble_payer() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS
 --   consumer  the tenant that asks (conversations, runs)
 --   owner     the tenant whose agent and collections are used; others read them through it, only it writes them
 --   payer     the tenant that is billed (budgets)
---   parties   written for consumer, owner and payer at once; read by any of the three (ledger rows)
--- The sub-selects are evaluated once a statement; without them the setting is read again for every row. The till
--- writes rows one by one: there, three sub-selects would cost more than reading the settings.
+--   parties   consumer, owner and payer stand in the row; any of them reads it, asking in its own name (ledger rows)
+-- Rows of the last two are written by the till's functions and by operators, which have policies of their own; the
+-- application has no right to (ledger/migrations/sql/rights.sql). If it were granted one by mistake, these bind it.
+-- The sub-selects are evaluated once a statement; without them the setting is read again for every row.
 CREATE PROCEDURE nooble_protect(target regclass, visible_to text) LANGUAGE plpgsql AS $procedure$
 DECLARE
     readable text;

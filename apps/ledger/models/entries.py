@@ -19,13 +19,13 @@ from apps.ledger.types import (
 
 
 class Entry(Parties, Buckets):
-    """The ledger's row of a settled operation, or an adjustment. Append-only: a trigger refuses anything else."""
+    """What an operation cost, usage from elsewhere, or an adjustment. Append-only: a trigger refuses anything else."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     kind = models.CharField(max_length=16, choices=EntryKind.choices, default=EntryKind.USAGE)
     idempotency_key = models.CharField(max_length=255)
     payload_hash = models.CharField(max_length=64)
-    #: Null for usage that happened elsewhere and for adjustments.
+    #: Null for what the till did not buy: usage from elsewhere, chunking. An adjustment has that of what it corrects.
     operation_ref = models.ForeignKey(
         Operation,
         on_delete=models.DO_NOTHING,

@@ -79,7 +79,7 @@ class Attempt(Parties, Buckets):
     hold_tokens = models.BigIntegerField()
     #: What of it is still set aside: none once the attempt is settled, void or lost.
     held_tokens = models.BigIntegerField()
-    #: The entry that was written at an estimate before the truth was known; the attempt is then ``unknown`` or settled.
+    #: The entry that was written at an estimate before the truth was known; it stays named whatever becomes of this.
     estimate_entry_id = models.UUIDField(null=True)
     #: The payer's local date when the hold was taken: the call counts in this day's and this month's books.
     day = models.DateField()

@@ -27,7 +27,7 @@ class Discrepancy(models.Model):
     first_seen_at = models.DateTimeField(db_default=Now())
     last_seen_at = models.DateTimeField(db_default=Now())
     resolved_at = models.DateTimeField(null=True)
-    #: How it ended: the adjustment that repaired it, or an operator's word.
+    #: How it ended: what the repair did, or which operator found out what.
     resolution = models.CharField(max_length=500, blank=True, default="")
 
     class Meta:

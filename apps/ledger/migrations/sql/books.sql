@@ -1,5 +1,6 @@
 -- The books: what an entry does to statistics and budget, in one place for everything that writes one. All of it runs
--- in the transaction of its caller, and as nooble_till, the only role that writes here: see rights.sql.
+-- in the transaction of its caller and as nooble_till, which owns the functions that are called from outside (SECURITY
+-- DEFINER) and nothing else. Operators move sums in a repair, and write no entry: see rights.sql.
 --
 -- Locks are taken in one order everywhere: operation, attempt, entry, daily rows, monthly rows, budget; rows of one
 -- table by their key, of a payer's budgets the latest month first. The budget is the hot row, so it comes last and is
