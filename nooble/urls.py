@@ -6,12 +6,14 @@ from drf_spectacular.views import SpectacularSwaggerView
 
 from apps.core.api.views import SchemaView
 from nooble import health
+from nooble.metrics import metrics
 
 handler400 = "apps.core.api.exceptions.bad_request"
 handler404 = "apps.core.api.exceptions.page_not_found"
 urlpatterns = [
     path("health", health.alive, name="health"),
     path("health/ready", health.ready, name="ready"),
+    path("metrics", metrics, name="metrics"),
     path("api/v1/", include("apps.tenants.api.urls")),
     path("api/v1/", include("apps.collections.api.urls")),
     path("api/v1/", include("apps.agents.api.urls")),

@@ -318,6 +318,15 @@ VARIABLES = (
         default=5.0,
     ),
     Variable(
+        name="METRICS_TOKEN",
+        section="Logs",
+        help="Who asks for `GET /metrics` sends it as a bearer token. Without it there is no such page.",
+        example='"$(openssl rand -hex 24)"',
+        options={"validate": validate.Length(min=20)},
+        default="",
+        default_text="none",
+    ),
+    Variable(
         name="LOG_LEVEL",
         section="Logs",
         help="The least severe messages that are logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`.",

@@ -28,6 +28,12 @@ def republish(models: Iterable[type[WorkItem]]) -> int:
     return count
 
 
+def unfinished(model: type[WorkItem]) -> tuple[int, float]:
+    """How many rows of the work list are not finished, and for how many seconds the oldest that is due has waited."""
+    with operator_scope("metrics", level=logging.DEBUG):
+        return work.unfinished(model)
+
+
 def purge() -> int:
     """Delete remembered responses and periodic slots that are past their time; returns how many responses."""
     with operator_scope("purge", level=logging.DEBUG):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Min, Q
 from django.db.models.functions import Now
 
 from apps.core import dispatch
@@ -210,6 +210,13 @@ def republish(model: type[WorkItem], *, limit: int = 500) -> int:
         )
         count += _published(item)
     return count
+
+
+def unfinished(model: type[WorkItem]) -> tuple[int, float]:
+    """How many rows are not finished, and for how many seconds the oldest that nobody works on has been due."""
+    rows = model._default_manager.filter(Q(status__in=model.unfinished))
+    oldest = _free(model).aggregate(waits=Now() - Min("available_at"))["waits"]
+    return rows.count(), oldest.total_seconds() if oldest else 0.0
 
 
 def _published(item: WorkItem) -> bool:

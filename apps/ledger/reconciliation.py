@@ -10,12 +10,13 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Count
 from django.db.models.functions import Now
 
 from apps.core import clock, db
@@ -87,6 +88,21 @@ def compare(run: ReconciliationRun, *, repair: bool = True) -> ReconciliationRun
         raise
     _finish(run, found, repaired)
     return run
+
+
+def outstanding() -> dict[str, int]:
+    """How many differences are open, by kind."""
+    with operator_scope("metrics", level=logging.DEBUG):
+        rows = Discrepancy.objects.filter(state=DiscrepancyState.OPEN).order_by().values_list("kind")
+        found = dict(rows.annotate(count=Count("pk")))
+    return {kind.value: found.get(kind.value, 0) for kind in DiscrepancyKind}
+
+
+def last_finished() -> datetime | None:
+    """When a run last compared to its end."""
+    with operator_scope("metrics", level=logging.DEBUG):
+        done = ReconciliationRun.objects.filter(error="", finished_at__isnull=False).order_by("-pk")
+        return done.values_list("finished_at", flat=True).first()
 
 
 def resolve(discrepancy: Discrepancy, *, reason: str, actor: str) -> None:

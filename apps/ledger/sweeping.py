@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
 from apps.core.db import operator_scope
@@ -81,6 +81,18 @@ def take_unknown(providers: Sequence[str]) -> Iterator[UnknownAttempt]:
         )
         Attempt.objects.filter(pk__in=[row["id"] for row in rows]).update(asked_at=Now())
     return (UnknownAttempt(**row) for row in rows)
+
+
+def unresolved() -> dict[str, tuple[int, int]]:
+    """How many attempts are open and unknown, and how many tokens their holds keep, by state."""
+    states = (AttemptState.OPEN, AttemptState.UNKNOWN)
+    with operator_scope("metrics", level=logging.DEBUG):
+        rows = Attempt.objects.filter(state__in=states).order_by().values("state")
+        found = {
+            row["state"]: (row["count"], row["held"])
+            for row in rows.annotate(count=Count("pk"), held=Sum("held_tokens"))
+        }
+    return {state.value: found.get(state.value, (0, 0)) for state in states}
 
 
 def resolve(attempt: Attempt, told: TokenCounts | None) -> str:

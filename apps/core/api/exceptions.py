@@ -83,7 +83,7 @@ def handle(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
     problem = translate(error)
     if problem.status >= status.HTTP_500_INTERNAL_SERVER_ERROR:
         logger.error("request failed", exc_info=error, extra={"code": problem.code})
-    return _answer(problem, context.get("request"), _headers(error, problem))
+    return answer(problem, context.get("request"), _headers(error, problem))
 
 
 def translate(error: Exception) -> errors.NoobleError:
@@ -106,14 +106,14 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's ``handler400``: what is refused before a view of the API sees it is answered as the API answers."""
     if not request.path.startswith("/api/"):
         return defaults.bad_request(request, exception)
-    return _answer(translate(exception), request)
+    return answer(translate(exception), request)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's ``handler404``: an address of the API that no view has is answered as the API answers."""
     if not request.path.startswith("/api/"):
         return defaults.page_not_found(request, exception)
-    return _answer(errors.NotFoundError("There is nothing at this address. See /api/docs for what there is."), request)
+    return answer(errors.NotFoundError("There is nothing at this address. See /api/docs for what there is."), request)
 
 
 def document(problem: errors.NoobleError, request: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def request_id(request: Any) -> str:
     return str(getattr(request, "request_id", ""))
 
 
-def _answer(problem: errors.NoobleError, request: Any, headers: Mapping[str, str] | None = None) -> HttpResponse:
+def answer(problem: errors.NoobleError, request: Any, headers: Mapping[str, str] | None = None) -> HttpResponse:
     """A problem document as it is sent: JSON, also where a view's own renderer writes YAML or a page."""
     body = document(problem, request_id(request))
     return JsonResponse(body, status=problem.status, content_type=CONTENT_TYPE, headers=headers)

@@ -1,0 +1,128 @@
+"""What a monitor is told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.db.models.functions import Now
+from django.test import Client
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from prometheus_client.parser import text_string_to_metric_families
+from pytest_django import Settings
+
+from apps.agents.models import Run
+from apps.core import clock
+from apps.core.db import unit_of_work
+from apps.ledger import reconciliation, spool, till
+from apps.ledger.errors import SpoolUnavailableError
+from nooble.metrics import METRICS
+from tests.api import rows
+from tests.ledger.test_reconciliation import planted, settled
+from tests.ledger.test_till import admitted, call, charge
+from tests.personas import Persona
+
+TOKEN = "a-token-for-metrics-of-the-tests"
+
+
+@pytest.fixture(autouse=True)
+def configured(settings: Settings, tmp_path: Path) -> None:
+    settings.METRICS_TOKEN = TOKEN
+    settings.SPOOL_DIR = tmp_path / "spool"
+
+
+def told() -> dict[tuple[str, ...], float]:
+    """Every sample: (its name, its label) → its value."""
+    response = Client().get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert response.status_code == 200
+    families = text_string_to_metric_families(response.content.decode())
+    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", f"Bearer {TOKEN}x", TOKEN, "Bearer é"])
+def test_who_does_not_bring_the_token_is_told_nothing(database: None, authorization: str | None) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    response = Client().get("/metrics", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
+
+
+def test_without_a_token_in_the_settings_there_is_no_such_page(database: None, settings: Settings) -> None:
+    settings.METRICS_TOKEN = ""
+    response = Client().get("/metrics", headers={"Authorization": "Bearer "})
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+def test_every_metric_is_told_and_no_other(owner: Persona) -> None:
+    reconciliation.reconcile(started_by="test")
+    with published("test.metrics", clock.now()):
+        assert {name for name, *_ in told()} == METRICS.keys()
+
+
+@contextmanager
+def published(task: str, moment: datetime) -> Iterator[None]:
+    """A periodic task that beat has published."""
+    every, _ = IntervalSchedule.objects.get_or_create(every=1, period="days")
+    row = PeriodicTask.objects.create(name=task, task=task, interval=every, enabled=False)
+    PeriodicTask.objects.filter(pk=row.pk).update(last_run_at=moment)
+    yield
+    row.delete()
+
+
+def test_when_beat_last_published_a_task(database: None) -> None:
+    moment = datetime(2026, 11, 1, tzinfo=UTC)
+    with published("test.metrics", moment):
+        assert told()["nooble_beat_timestamp_seconds", "test.metrics"] == moment.timestamp()
+
+
+def test_calls_in_doubt_and_what_they_keep(owner: Persona) -> None:
+    before = told()
+    held = admitted(till.hold(owner.ctx, charge(), call(1000)))
+    opened = told()
+    till.mark_unknown(owner.ctx, held.attempt_id)
+    after = told()
+
+    def moved(now: dict[tuple[str, ...], float], state: str) -> tuple[float, float]:
+        count, tokens = ("nooble_attempts", state), ("nooble_attempt_held_tokens", state)
+        return now[count] - before[count], now[tokens] - before[tokens]
+
+    assert (moved(opened, "open"), moved(opened, "unknown")) == ((1, 1000), (0, 0))
+    assert (moved(after, "open"), moved(after, "unknown")) == ((0, 0), (1, 1000))
+
+
+def test_differences_are_counted_until_somebody_looks_into_them(owner: Persona) -> None:
+    before = told()
+    held = settled(owner)
+    planted("UPDATE ledger_operation SET state = 'failed' WHERE id = %s", held.operation_id)
+    run = reconciliation.reconcile(started_by="test")
+    after, kind = told(), ("nooble_discrepancies", "entry_without_operation")
+    assert after[kind] - before[kind] == 1
+    assert after["nooble_reconciled_timestamp_seconds",] >= run.started_at.timestamp()
+
+
+def test_work_that_nobody_does(owner: Persona) -> None:
+    before = told()
+    rows.add_runs(owner, 1)
+    with unit_of_work(owner.ctx):
+        Run.objects.update(status="queued", lease_expires_at=None, available_at=Now() - timedelta(hours=3))
+    after = told()
+    assert after["nooble_work_unfinished", "run"] - before["nooble_work_unfinished", "run"] == 1
+    assert 3 * 3600 <= after["nooble_work_waiting_seconds", "run"] < 4 * 3600
+    with unit_of_work(owner.ctx):
+        Run.objects.update(status="succeeded")
+
+
+def test_usage_that_waits(owner: Persona, settings: Settings) -> None:
+    assert told()["nooble_spool_events", "waiting"] == 0
+    spool.add(owner.tenant.pk, [{"key": "k", "hash": "h", "id": owner.tenant.pk}])
+    assert told()["nooble_spool_events", "waiting"] == 1
+
+
+def test_a_spool_that_cannot_be_read_takes_no_other_metric_with_it(owner: Persona, settings: Settings) -> None:
+    Path(settings.SPOOL_DIR).mkdir()
+    (Path(settings.SPOOL_DIR) / "usage.sqlite3").write_text("no database, but long enough to be taken for one" * 9)
+    with pytest.raises(SpoolUnavailableError):
+        spool.waiting()
+    now = told()
+    assert ("nooble_spool_events", "waiting") not in now
+    assert ("nooble_attempts", "open") in now
