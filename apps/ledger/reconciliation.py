@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: What a run of every hour compares: the days in which anything usually moves.
 RECENT_DAYS = 3
+#: Before anything that is in the books.
+BEGINNING = date(1970, 1, 1)
 #: So many differences of one kind are written down at once; the next run finds the rest.
 MAX_DIFFERENCES = 1000
 #: Two runs at once would both add the same difference. Any number that nobody else uses.
@@ -44,6 +46,13 @@ _TO_BE_NOTED = """
          WHERE d.tenant_id = f.tenant_id AND d.kind = %(kind)s AND d.subject = f.subject AND d.state <> 'repaired'
            AND d.amount_tokens = f.amount AND d.evidence = f.evidence)
 """
+# What followed from another difference goes with it.
+_GONE = """
+    UPDATE ledger_discrepancy d
+       SET state = 'repaired', resolved_at = clock_timestamp(), resolution = 'It is not there any more.'
+     WHERE d.kind = %(kind)s AND d.state = 'open'
+       AND NOT EXISTS (SELECT FROM ({find}) f WHERE f.tenant_id = d.tenant_id AND f.subject = d.subject)
+"""
 
 
 def recent() -> date:
@@ -53,7 +62,7 @@ def recent() -> date:
 
 def begin(*, started_by: str, since: date | None = None) -> ReconciliationRun:
     """The row of a run that is about to compare the books from ``since`` on; None: from the beginning."""
-    first = (since or date(1970, 1, 1)).replace(day=1)
+    first = (since or BEGINNING).replace(day=1)
     with operator_scope("reconciliation"):
         return ReconciliationRun.objects.create(started_by=started_by, read={"since": first.isoformat()})
 
@@ -134,12 +143,16 @@ def _compared(check: Check, since: date, *, repair: bool) -> list[tuple[bool, bo
         "grace": timedelta(seconds=settings.UNKNOWN_GRACE_SECONDS),
         "limit": MAX_DIFFERENCES,
         "nobody": NO_ID,
+        "kind": check.kind.value,
     }
     find = _TO_BE_NOTED.format(find=check.find)
     with operator_scope("reconciliation"):
         db.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-        differences = db.fetch_all(f"{find} LIMIT %(limit)s", {**parameters, "kind": check.kind.value})
-        return [_noted(check, difference, repair=repair) for difference in differences]
+        differences = db.fetch_all(f"{find} LIMIT %(limit)s", parameters)
+        noted = [_noted(check, difference, repair=repair) for difference in differences]
+        if since == BEGINNING and Discrepancy.objects.filter(kind=check.kind, state=DiscrepancyState.OPEN).exists():
+            db.execute(_GONE.format(find=check.find), parameters)
+        return noted
 
 
 def _noted(check: Check, difference: Mapping[str, Any], *, repair: bool) -> tuple[bool, bool]:

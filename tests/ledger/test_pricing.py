@@ -146,6 +146,26 @@ def test_usage_from_elsewhere_costs_the_same(owner: Persona, model: str) -> None
     check_books(owner)
 
 
+def test_what_no_provider_did_costs_nothing_however_dear_its_model(owner: Persona, model: str) -> None:
+    price(model)
+    event = UsageEvent(
+        idempotency_key="cut",
+        counts=COUNTS,
+        token_type=TokenType.EMBEDDING,
+        operation=OperationKind.INTERNAL,
+        provider="acme",
+        model=model,
+        billable=False,
+    )
+    record_many(owner.ctx, [event])
+    [entry] = entries(owner)
+    assert (entry.cost_usd, entry.price_id) == (Decimal(0), None)
+    adjust(entry.pk, TokenCounts(fresh_input_tokens=-1), reason="a test", actor="ada")
+    assert {row.cost_usd for row in entries(owner)} == {0}
+    assert reprice(owner) == "booked: +0 USD\n"
+    check_books(owner)
+
+
 def test_a_payers_own_price_goes_before_everybodys(owner: Persona, stranger: Persona, model: str) -> None:
     price(model, starts_at=clock.now())
     price(model, times(RATES, 2), tenant=owner.tenant.pk)

@@ -21,9 +21,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         repair = not options["no_repair"]
         run = reconciliation.reconcile(started_by="command", since=options["since"], repair=repair)
-        for kind, count in run.found.items():
-            self.stdout.write(f"{count:>8} {DiscrepancyKind(kind).label}: {run.repaired.get(kind, 0)} repaired")
-        if not run.found:
+        for kind in DiscrepancyKind:
+            found, repaired = run.found.get(kind, 0), run.repaired.get(kind, 0)
+            if found or repaired:
+                self.stdout.write(f"{found:>8} new: {kind.label}; {repaired} repaired")
+        if not run.found and not run.repaired:
             self.stdout.write("The books agree; nothing new was found.")
         left = {kind for kind, count in run.found.items() if count > run.repaired.get(kind, 0)}
         if left - {DiscrepancyKind.UNPRICED_MODEL}:

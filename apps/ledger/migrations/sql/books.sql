@@ -277,10 +277,10 @@ BEGIN
         was.operation_id, was.attempt_id, was.id, was.token_type, was.operation, was.provider, was.model,
         was.model_family, p_counts.fresh_input_tokens, p_counts.cached_input_tokens, p_counts.cache_write_tokens,
         p_counts.plain_output_tokens, p_counts.reasoning_tokens, v_total, p_counts.token_source, was.billable,
-        coalesce(p_cost, ledger_cost(
+        coalesce(p_cost, CASE WHEN was.operation = 'internal' THEN 0 ELSE ledger_cost(
             p_counts.fresh_input_tokens, price.fresh_input_usd, p_counts.cached_input_tokens, price.cached_input_usd,
             p_counts.cache_write_tokens, price.cache_write_usd, p_counts.plain_output_tokens, price.plain_output_usd,
-            p_counts.reasoning_tokens, price.reasoning_usd)),
+            p_counts.reasoning_tokens, price.reasoning_usd) END),
         CASE WHEN p_cost IS NULL THEN price.id ELSE p_price_id END,
         p_reason, p_actor, (SELECT t.today FROM ledger_terms t WHERE t.payer_tenant_id = was.payer_tenant_id),
         was.agent_id, was.collection_id, was.document_id, was.conversation_id, was.run_id, was.context_id,
@@ -341,9 +341,10 @@ BEGIN
                v.plain_output_tokens, v.reasoning_tokens,
                v.fresh_input_tokens + v.cached_input_tokens + v.cache_write_tokens + v.plain_output_tokens
                + v.reasoning_tokens, v.token_source, v.billable,
-               ledger_cost(v.fresh_input_tokens, p.fresh_input_usd, v.cached_input_tokens, p.cached_input_usd,
+               CASE WHEN v.operation = 'internal' THEN 0 ELSE ledger_cost(
+                           v.fresh_input_tokens, p.fresh_input_usd, v.cached_input_tokens, p.cached_input_usd,
                            v.cache_write_tokens, p.cache_write_usd, v.plain_output_tokens, p.plain_output_usd,
-                           v.reasoning_tokens, p.reasoning_usd),
+                           v.reasoning_tokens, p.reasoning_usd) END,
                p.id, '', '', least((v.occurred_at AT TIME ZONE terms.zone)::date, terms.today), v.agent_id,
                v.collection_id, v.document_id, v.conversation_id, v.run_id, v.context_id, '', 0, v.occurred_at, v.metadata
           FROM (
@@ -354,7 +355,9 @@ BEGIN
                 occurred_at timestamptz, agent_id uuid, collection_id uuid, document_id uuid, conversation_id uuid,
                 run_id uuid, context_id uuid, metadata jsonb)
              ORDER BY x.key, x.n
-          ) v LEFT JOIN LATERAL ledger_price_of(p_payer, v.provider, v.model, v.occurred_at) p ON p.id IS NOT NULL
+          ) v LEFT JOIN LATERAL ledger_price_of(p_payer, v.provider, v.model, v.occurred_at) p
+                -- What no provider did costs nothing, whatever its model costs.
+                ON p.id IS NOT NULL AND v.operation <> 'internal'
          ORDER BY v.key
         ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
         RETURNING id
