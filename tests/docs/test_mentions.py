@@ -15,6 +15,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from apps.ledger.models import Entry
 from apps.ledger.types import DiscrepancyKind
 from nooble import beat, queues
+from nooble.metrics import METRICS
 from tests.architecture.test_doors import OPERATORS
 from tests.docs.pages import Page, page
 
@@ -79,6 +80,12 @@ def test_every_periodic_task_is_documented_with_its_period(entry: dict[str, Any]
     named = {60: "every minute", 3600: "hourly", 86_400: "daily"}
     period = named.get(entry["schedule"], f"every {entry['schedule']} seconds")
     assert f"`{entry['task']}`, {period}" in page("docs/operations.md").present
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_explained_with_what_it_is_divided_by(name: str) -> None:
+    divided_by = " ".join(f"`{label}`" for label in METRICS[name][1])
+    assert f"| `{name}` | {divided_by} |".replace("|  |", "| |") in page("docs/operations.md").present
 
 
 @pytest.mark.parametrize("queue", queues.names())
