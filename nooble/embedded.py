@@ -65,7 +65,8 @@ def revive() -> None:
     """Start again whichever of them has died; costs next to nothing while all are alive."""
     from django.conf import settings  # noqa: PLC0415
 
-    if not engines(settings.NOOBLE_DATA_DIR).running(settings.EMBEDDED_ENGINES):
+    wanted = settings.EMBEDDED_ENGINES
+    if wanted and not engines(settings.NOOBLE_DATA_DIR).running(wanted):
         ensure()
 
 

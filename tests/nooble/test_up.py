@@ -1,90 +1,113 @@
-"""``manage.py up``: all of nooble in the foreground, and nothing left of it afterwards."""
+"""``make up``: all of nooble in the foreground, and nothing left of it afterwards."""
 
 import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from django.contrib.auth import authenticate
 
+from nooble import operators
 from nooble.embedded import Engines
-from settings.variables import ROOT, VARIABLES
-
-
-class Up:
-    """A running ``manage.py up``, read line by line."""
-
-    def __init__(self, data_dir: Path, port: int) -> None:
-        own = {variable.name for variable in VARIABLES} | {"DJANGO_SETTINGS_MODULE"}
-        inherited = {name: value for name, value in os.environ.items() if name not in own}
-        self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "up"],
-            cwd=ROOT,
-            env={**inherited, "NOOBLE_DATA_DIR": str(data_dir), "WEB_PORT": str(port)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.lines: list[str] = []
-
-    def read_until(self, text: str) -> str:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-            if text in line:
-                return line
-        pytest.fail(f"It ended without “{text}”:\n{''.join(self.lines)}")
-
-    def finish(self) -> int:
-        assert self.process.stdout is not None
-        with self.process.stdout as rest:
-            self.lines += rest
-        return self.process.wait()
+from tests.nooble.commands import Foreground, Piped, Running, free_port, make, manage, processes_of, run
 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
+    """Not pytest's temporary directory: PostgreSQL may run as another user, who cannot enter that."""
     directory = Path(tempfile.mkdtemp(prefix="nooble-test-"))
     yield directory
     Engines(directory).stop_abandoned()
     shutil.rmtree(directory)
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def announced(up: Running) -> dict[str, str]:
+    """What a start prints: addresses, a key, and an operator with a password."""
+    up.read_until("nooble is up. Ctrl-C stops it.")
+    up.read_until("demo-operator")
+    patterns = {
+        "api": r"API +(http://\S+/api/v1)",
+        "docs": r"described at (http://\S+/api/docs)\)",
+        "admin": r"admin +(http://\S+/admin/)",
+        "health": r"health +(http://\S+/health/ready)",
+        "key": r"API key +(nbl_\S+) ",
+        "password": r"demo-operator, password (\S+)",
+    }
+    found = {name: re.search(pattern, up.text) for name, pattern in patterns.items()}
+    assert all(found.values()), up.text
+    return {name: match[1] for name, match in found.items() if match}
 
 
-def test_everything_starts_survives_and_stops(data_dir: Path, port: int) -> None:
-    up = Up(data_dir, port)
-    try:
+def key_opens(given: dict[str, str]) -> bool:
+    answer = httpx.get(f"{given['api']}/budget", headers={"Authorization": f"Bearer {given['key']}"})
+    return answer.status_code == 200
+
+
+def signs_in(given: dict[str, str], password: str) -> bool:
+    """Whether the admin's form, filled in by a browser, leads to its first page."""
+    with httpx.Client(follow_redirects=True) as browser:
+        form = browser.get(given["admin"])
+        fields = {"username": "demo-operator", "password": password, "next": "/admin/"}
+        fields["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
+        page = browser.post(form.url, data=fields, headers={"Referer": str(form.url)})
+        return page.url.path == "/admin/" and "/admin/logout/" in page.text
+
+
+def test_it_lets_a_newcomer_in_and_ctrl_c_ends_it(data_dir: Path) -> None:
+    port = free_port()
+    with Foreground(make("up"), NOOBLE_DATA_DIR=str(data_dir), WEB_PORT=str(port)) as up:
+        given = announced(up)
+        assert given["api"] == f"http://127.0.0.1:{port}/api/v1"
+        assert httpx.get(given["docs"]).status_code == 200
+        assert httpx.get(given["health"]).json()["status"] == "ok"
+        assert key_opens(given)
+        assert not signs_in(given, "not-" + given["password"])
+        assert signs_in(given, given["password"])
+        assert len(processes_of(data_dir)) >= 8
+        up.press_ctrl_c()
+        # Make itself ends by the signal, which a shell shows as 130.
+        assert up.finish() == -signal.SIGINT
+    assert "nooble has stopped.\n" in up.lines, up.text
+    assert processes_of(data_dir) == []
+    assert up.text.count(given["password"]) == 1
+    assert not any(given["password"] in log.read_text() for log in (data_dir / "log").iterdir())
+
+
+def test_everything_starts_survives_and_stops(data_dir: Path) -> None:
+    port = free_port()
+    with Piped(manage("up"), NOOBLE_DATA_DIR=str(data_dir), WEB_PORT=str(port)) as up:
         up.read_until("nooble is up")
         assert any(line.startswith("migrate") for line in up.lines)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/admin/login/") as answer:
-            assert answer.status == 200
 
-        second = Up(data_dir, port)
-        assert second.finish() == 1
-        assert f"Port {port} of 127.0.0.1 is not free" in second.lines[-1]
+        again = run(manage("up"), NOOBLE_DATA_DIR=str(data_dir), WEB_PORT=str(port))
+        assert again.returncode == 1
+        assert f"Port {port} of 127.0.0.1 is not free" in again.stderr
 
         postgres = int((data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0])
         os.kill(postgres, signal.SIGKILL)
         serving = int(re.search(r"\[(\d+)\]", next(line for line in up.lines if "Started server" in line))[1])  # type: ignore[index]
         os.kill(serving, signal.SIGKILL)
         up.read_until("Started server")
-    finally:
-        up.process.send_signal(signal.SIGTERM)
-        status = up.finish()
-    assert status == 0, "".join(up.lines)
-    assert up.lines[-1] == "nooble has stopped.\n"
-    assert not Engines(data_dir).running(["postgres"])
-    assert not Engines(data_dir).running(["redis"])
+
+        with Piped(manage("up"), NOOBLE_DATA_DIR=str(data_dir), WEB_PORT=str(free_port())) as beside:
+            given = announced(beside)
+            assert up.end(signal.SIGTERM) == 0, up.text
+            assert up.lines[-1] == "nooble has stopped.\n"
+            # The second one shares the engines, and keeps them.
+            assert httpx.get(given["health"]).json()["status"] == "ok"
+            assert key_opens(given)
+            assert beside.end(signal.SIGINT) == 0, beside.text
+    assert processes_of(data_dir) == []
+
+
+def test_another_start_gives_the_operator_another_password(database: None) -> None:
+    first, second = operators.demo_password(), operators.demo_password()
+    assert authenticate(username=operators.DEMO_OPERATOR, password=first) is None
+    operator = authenticate(username=operators.DEMO_OPERATOR, password=second)
+    assert operator is not None
+    assert second not in operator.password

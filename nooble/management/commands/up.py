@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from apps.tenants import services as tenants
-from nooble import programs
+from nooble import operators, programs
 from nooble.outputs import ConsoleOutput
 from nooble.processes import ProcessError, termination_as_interrupt
 
@@ -28,22 +28,29 @@ class Command(BaseCommand):
         host, port = settings.WEB_HOST, settings.WEB_PORT
         with programs.running(ConsoleOutput(), host=host, port=port) as supervisor:
             supervisor.wait_until_ready()
-            self._announce(f"http://{host}:{port}")
-            if settings.DEBUG:
-                self._hand_out_key()
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            self.stdout.write(_welcome(address) + (_credentials() if settings.DEBUG else ""))
             # Into a pipe nothing is written until there is much of it: whoever reads it should not wait for that.
             self.stdout.flush()
             supervisor.wait()
 
-    def _announce(self, address: str) -> None:
-        self.stdout.write(
-            f"\nnooble is up. Ctrl-C stops it.\n\n"
-            f"  API         {address}/api/docs\n"
-            f"  admin       {address}/admin/ (python manage.py createsuperuser)"
-        )
 
-    def _hand_out_key(self) -> None:
-        """A key to try things with: on a developer's machine only, and for this run only."""
-        tenant, key = tenants.demo_key("make up")
-        connections.close_all()
-        self.stdout.write(f"  API key     {key} (tenant “{tenant.slug}”; the next run makes another)\n\n")
+def _welcome(address: str) -> str:
+    return (
+        f"\nnooble is up. Ctrl-C stops it.\n\n"
+        f"  API         {address}/api/v1 (described at {address}/api/docs)\n"
+        f"  admin       {address}/admin/\n"
+        f"  health      {address}/health/ready\n\n"
+    )
+
+
+def _credentials() -> str:
+    """A key and an operator to try things with: on a developer's machine only, and for this run only."""
+    tenant, key = tenants.demo_key("make up")
+    password = operators.demo_password()
+    connections.close_all()
+    return (
+        f"To try things with, until the next start makes others:\n\n"
+        f"  API key     {key} (tenant “{tenant.slug}”)\n"
+        f"  admin       {operators.DEMO_OPERATOR}, password {password}\n\n"
+    )

@@ -27,7 +27,12 @@ class Command(BaseCommand):
         except NoobleError as error:
             raise CommandError(error.detail) from error
         except ValidationError as error:
-            raise CommandError("; ".join(error.messages)) from error
+            raise CommandError(_told(error)) from error
         self.stdout.write(f"tenant  {tenant.slug} ({tenant.id}), tier {tenant.tier_id}")
         self.stdout.write(f"key     {key}")
         self.stdout.write("The key is not stored and not shown again: keep it now.")
+
+
+def _told(error: ValidationError) -> str:
+    """What is wrong, by the names of the options."""
+    return "; ".join(f"{name.replace('_', ' ')}: {' '.join(texts)}" for name, texts in error.message_dict.items())
