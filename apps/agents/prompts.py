@@ -48,14 +48,21 @@ def _request(
             ChatMessage(role="user", content=question),
         ),
         passages=tuple(passages),
-        max_tokens=config.max_tokens,
+        max_tokens=_longest_answer(config),
         temperature=config.temperature,
     )
 
 
+def _longest_answer(config: LLMConfig) -> int:
+    """What is asked for at most: a provider refuses a request for more than its model can write, or has room for."""
+    known = catalog.model(config.provider, config.model)
+    limits = (known.max_output_tokens, known.context_window and known.context_window // 2)
+    return min([config.max_tokens, *(limit for limit in limits if limit)])
+
+
 def _room(config: LLMConfig) -> int:
     window = catalog.model(config.provider, config.model).context_window or DEFAULT_WINDOW
-    return window - min(config.max_tokens, window // 2)
+    return window - min(_longest_answer(config), window // 2)
 
 
 def _message(message: Message) -> ChatMessage:

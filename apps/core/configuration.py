@@ -97,7 +97,8 @@ _ALL = [
         default=4000,
         minimum=1,
         maximum=128_000,
-        help="The longest answer, in tokens; it is held on the budget before the call.",
+        help="The longest answer, in tokens; it is held on the budget before the call. No more is asked "
+        "for than the model can write, or than half its window.",
     ),
     Setting(name="llm_config.timeout_seconds", type=int, default=60, minimum=1, maximum=600, help="The longest call."),
     Setting(

@@ -110,6 +110,21 @@ def test_older_messages_are_not_sent_however_short_they_are() -> None:
     assert sent(build(history=said(most + 5, each=1))) == list(reversed(range(most)))
 
 
+@pytest.mark.parametrize(
+    ("provider", "model", "wanted", "asked_for"),
+    [
+        ("openai", "gpt-4o", 4000, 4000),
+        ("openai", "gpt-4o", 50_000, 16_384),
+        ("groq", "llama-3.1-8b-instant", 128_000, 65_536),
+        ("openai", "of-unknown-window", 50_000, 50_000),
+    ],
+)
+def test_no_longer_answer_is_asked_for_than_the_model_can_write_or_than_half_its_window(
+    provider: str, model: str, wanted: int, asked_for: int
+) -> None:
+    assert build(config=config(provider=provider, model=model, max_tokens=wanted)).max_tokens == asked_for
+
+
 def test_the_longer_the_answer_may_be_the_less_is_sent_down_to_half_the_window() -> None:
     def room(max_tokens: int) -> int:
         with pytest.raises(ContextTooLongError) as refused:
