@@ -1,6 +1,7 @@
 """What the pages say of each other and of the tree is true."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 
 import pytest
@@ -80,6 +81,19 @@ def test_make_targets_are_explained() -> None:
     explained = page("README.md").text + page("CONTRIBUTING.md").text
     named = set(re.findall(r"\bmake ([a-z-]+)", explained))
     assert set(_make_targets()) - named == {"help"}  # which is `make` alone
+
+
+def test_the_readme_shows_as_many_import_contracts_as_there_are() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    assert f"\nContracts: {len(contracts)} kept, 0 broken.\n" in page("README.md").text
+
+
+def test_the_first_deployment_runs_what_every_release_runs() -> None:
+    deployment = page("README.md").text.partition("\n## Deploy\n")[2].partition("\n## ")[0]
+    release = page("docs/operations.md").text.partition("\n## A release\n")[2].partition("\n## ")[0]
+    commands = set(re.findall(r"`manage\.py (\w+)", release))
+    assert commands
+    assert commands <= set(re.findall(r"`manage\.py (\w+)", deployment))
 
 
 def test_every_page_of_the_documentation_can_be_reached_from_the_readme() -> None:

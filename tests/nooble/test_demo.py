@@ -1,5 +1,6 @@
 """``make demo``: what it shows, and that it fails whenever something is not as it should be."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from nooble.embedded import Engines
 from nooble.outputs import FileOutput
 from nooble.processes import Supervisor
 from tests.conftest import worker_environment
-from tests.nooble.commands import free_port, make, manage, run
+from tests.nooble.commands import Foreground, free_port, make, manage, run
 from tests.personas import MakeTenant, Persona
 
 RULE = "Bicycles are parked in the yard behind the kitchen."
@@ -53,7 +54,7 @@ class Show:
 
     address: str
     persona: Persona
-    folder: Path
+    folder: Path | None
     lines: list[str]
 
     @property
@@ -74,6 +75,11 @@ class Show:
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
+
+    def cited(self, question: Question) -> set[str]:
+        """The documents that its answer cites."""
+        _, _, below = self.text.partition(f". {question.text}\n")
+        return set(re.findall(r"↳ (.+?)(?:, page \d+)?: “", below.partition(" tokens in, ")[0]))
 
     def statement(self) -> Statement:
         with Client(self.address, self.persona.key) as api:
@@ -100,6 +106,17 @@ def test_documents_are_quoted_and_the_books_agree(show: Callable[..., Show]) -> 
     assert f"     ↳ house-rules.md: “{RULE}”" in shown.lines
     assert "The books agree: " in shown.text
     assert "Documents (1)" in shown.text
+
+
+def test_of_all_documents_of_ours_the_samples_answer(address: str, make_tenant: MakeTenant) -> None:
+    """The pages of the documentation are handed in, too, and must not be found in their stead."""
+    shown = Show(address, make_tenant(), None, [])
+    assert shown.run(*QUESTIONS) == []
+    *answered, unanswered = map(shown.cited, QUESTIONS)
+    samples = {path.name for path in (demo.ROOT / "demo" / "documents").iterdir()}
+    assert {name for names in answered for name in names} == samples, shown.text
+    assert unanswered == set()
+    assert {path.suffix for path in demo.documents_in(None)} >= {".md", ".pdf", ".docx", ".html"}
 
 
 def test_a_second_showing_uses_what_the_first_has_paid_for(show: Callable[..., Show]) -> None:
@@ -231,10 +248,13 @@ def own_engines() -> Iterator[Path]:
 
 def test_make_demo_succeeds_and_fails_once_the_books_are_tampered_with(own_engines: Path, folder: Path) -> None:
     command = make("demo", f"DOCS={folder}", f"ASK={WHERE.text}")
-    good = run(command, NOOBLE_DATA_DIR=str(own_engines))
-    assert good.returncode == 0, good.stdout + good.stderr
-    assert f"↳ house-rules.md: “{RULE}”" in good.stdout
-    assert "The books agree: " in good.stdout
+    with Foreground(command, NOOBLE_DATA_DIR=str(own_engines)) as good:
+        assert good.finish() == 0, good.text
+    assert re.search(r"^  ready after \d+\.\d s$", good.text, re.MULTILINE)
+    assert re.search(rf"^  █{{{demo.BAR_WIDTH}}} 100%$", good.text, re.MULTILINE)
+    assert f"↳ house-rules.md: “{RULE}”" in good.text
+    assert "The books agree: " in good.text
+    assert re.fullmatch(r"\d+\.\d s in all\n", good.lines[-1])
 
     with psycopg.connect(embedded.owner_url(own_engines)) as owner:
         owner.execute("ALTER TABLE ledger_usagedaily NO FORCE ROW LEVEL SECURITY")

@@ -7,12 +7,14 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from django.contrib.auth import authenticate
 
 from nooble import operators
+from nooble.demo_client import Client
 from nooble.embedded import Engines
 from tests.nooble.commands import Foreground, Piped, Running, free_port, make, manage, processes_of, run
 
@@ -48,6 +50,16 @@ def key_opens(given: dict[str, str]) -> bool:
     return answer.status_code == 200
 
 
+def entries_of_a_question(given: dict[str, str]) -> list[dict[str, Any]]:
+    """What is booked when an agent is asked, which nobody has told about a provider: a local model answers."""
+    with Client(given["api"].removesuffix("/api/v1"), given["key"]) as api:
+        agent = api.post("/agents", json={"slug": "porter", "name": "Porter"})["id"]
+        body = {"agent_id": agent, "message": "Where do I park?"}
+        run = api.post("/chat", json=body, headers={"Prefer": "wait=60"})
+        assert run["status"] == "succeeded", run
+        return list(api.pages("/usage/entries"))
+
+
 def signs_in(given: dict[str, str], password: str) -> bool:
     """Whether the admin's form, filled in by a browser, leads to its first page."""
     with httpx.Client(follow_redirects=True) as browser:
@@ -66,6 +78,9 @@ def test_it_lets_a_newcomer_in_and_ctrl_c_ends_it(data_dir: Path) -> None:
         assert httpx.get(given["docs"]).status_code == 200
         assert httpx.get(given["health"]).json()["status"] == "ok"
         assert key_opens(given)
+        [entry] = entries_of_a_question(given)
+        assert entry["price_id"]
+        assert entry["cost_usd"] == "0.0000000000"
         assert not signs_in(given, "not-" + given["password"])
         assert signs_in(given, given["password"])
         assert len(processes_of(data_dir)) >= 8
