@@ -1,15 +1,20 @@
 """The main job with the default provider: facts made up a moment ago are quoted and cited, an absent one is not."""
 
 import random
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from apps.core.db import fetch_one, unit_of_work
+from apps.ledger import till
+from apps.ledger.types import TokenCounts
 from nooble.processes import Supervisor
 from tests.faults.scene import wait_until
-from tests.personas import Persona
+from tests.ledger.test_till import admitted, call, charge
+from tests.personas import MakeTenant, Persona
 
 SYLLABLES = ["ba", "dor", "fen", "gul", "kim", "lor", "mar", "nix", "pol", "rud", "sav", "tov", "vel", "zan"]
 
@@ -130,14 +135,32 @@ def test_a_conversation_remembers_what_was_said(owner: Persona, worker: Supervis
     assert [message["author"] for message in messages] == ["user", "assistant"] * 2
 
 
-def test_a_run_that_the_budget_does_not_cover_costs_nothing_and_says_so(make_tenant: Any, worker: Supervisor) -> None:
-    poor = make_tenant(limit=50)
+def test_a_run_that_the_budget_does_not_cover_costs_nothing_and_says_so(
+    make_tenant: MakeTenant, worker: Supervisor
+) -> None:
+    poor = make_tenant(limit=50, time_zone="Asia/Kolkata")
+    spend(poor, 7)
+    admitted(till.hold(poor.ctx, charge(), call(12)))
     agent = post(poor, "/agents", {"slug": "poor", "name": "Poor"})["id"]
     run = ask(poor, agent, "What can I afford?")
     assert (run["status"], run["error"]["code"]) == ("failed", "budget_exceeded")
-    assert "50" in run["error"]["detail"]
-    assert poor.api.get("/api/v1/usage/entries").json()["results"] == []
-    assert poor.api.get("/api/v1/budget").json()["spent_tokens"] == 0
+    assert "; of 50 a month 7 are spent and 12 set aside for work in progress." in run["error"]["detail"]
+    next_month = month_after(run["created_at"], ZoneInfo("Asia/Kolkata"))
+    assert run["error"]["detail"].endswith(f" The budget starts anew at {next_month:%Y-%m-%dT%H:%M:%SZ}.")
+    assert len(poor.api.get("/api/v1/usage/entries").json()["results"]) == 1
+    assert poor.api.get("/api/v1/budget").json()["spent_tokens"] == 7
+
+
+def spend(persona: Persona, amount: int) -> None:
+    held = admitted(till.hold(persona.ctx, charge(), call(amount)))
+    till.settle(persona.ctx, held.attempt_id, TokenCounts(fresh_input_tokens=amount), result={})
+
+
+def month_after(moment: str, zone: ZoneInfo) -> datetime:
+    """When the month of the moment ends in the zone, in UTC."""
+    first = datetime.fromisoformat(moment).astimezone(zone).replace(day=1)
+    later = first + timedelta(days=31)
+    return datetime(later.year, later.month, 1, tzinfo=zone).astimezone(UTC)
 
 
 def test_the_effective_configuration_says_where_each_setting_came_from(owner: Persona, worker: Supervisor) -> None:

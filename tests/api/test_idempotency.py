@@ -11,9 +11,11 @@ from django.db import connection
 
 from apps.agents.models import Agent
 from apps.core import maintenance
-from apps.core.db import operator_scope, unit_of_work
+from apps.core.db import fetch_one, operator_scope, unit_of_work
 from apps.core.models import IdempotentResponse
 from tests.api.test_authentication import check_problem
+from tests.fakes.process import FakeProvider
+from tests.faults.scene import Scene
 from tests.personas import Persona
 
 Post = Callable[..., Any]
@@ -67,6 +69,47 @@ def test_sent_at_the_same_time_it_happens_once(owner: Persona) -> None:
     assert statuses <= {201, 409}
     with unit_of_work(owner.ctx):
         assert Agent.objects.count() == 1
+
+
+def test_while_the_first_is_at_work_the_next_is_told_so(owner: Persona, stranger: Persona) -> None:
+    """The first waits for its agent, which somebody else keeps locked."""
+    agent = post(owner, agent_body(), "k-8").json()["id"]
+    path, body = f"/api/v1/agents/{agent}/shares", {"tenant_id": str(stranger.tenant.pk), "payer": "owner"}
+    with ThreadPoolExecutor(2) as pool:
+        with unit_of_work(owner.ctx):
+            Agent.objects.select_for_update().get(pk=agent)
+            first = pool.submit(post_in_thread, owner, body, "k-9", path)
+            while not first.done() and fetch_one("SELECT FROM pg_locks WHERE NOT granted") is None:
+                pass
+            second = pool.submit(post_in_thread, owner, body, "k-9", path)
+            check_problem(second.result(), 409, "idempotency_key_in_use")
+            assert not first.done()
+        assert first.result().status_code == 201
+    assert post(owner, body, "k-9", path)["Idempotent-Replayed"] == "true"
+
+
+def test_while_a_search_is_at_work_the_next_is_told_so(owner: Persona, fake_provider: FakeProvider) -> None:
+    """The first waits for the provider, and no transaction is open."""
+    scene = Scene(persona=owner, fake=fake_provider, provider="fake")
+    path, body = f"/api/v1/collections/{scene.collection()}/search", {"query": uuid4().hex}
+    fake_provider.fail("hold", match={"contains": body["query"]})
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post_in_thread, owner, body, "k-10", path)
+        while not first.done() and not fake_provider.running():
+            pass
+        second = post(owner, body, "k-10", path)
+        fake_provider.release()
+        check_problem(second, 409, "idempotency_key_in_use")
+        assert first.result().status_code == 200
+    assert post(owner, body, "k-10", path)["Idempotent-Replayed"] == "true"
+    assert len(fake_provider.tally()) == 1
+
+
+def post_in_thread(persona: Persona, body: dict[str, Any], key: str, path: str) -> Any:
+    try:
+        return post(persona, body, key, path)
+    finally:
+        connection.close()
 
 
 def test_a_replay_does_not_show_a_secret_again(owner: Persona) -> None:

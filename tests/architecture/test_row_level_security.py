@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,16 @@ SPECIFIC: dict[str, Any] = {
 }
 
 
+#: What names a tenant: whose a row is, who pays for it, whom it is shared with.
+TENANT_COLUMN = "tenant_id$|^consumer_id$"
+
+
 def _tenant_models() -> list[type[models.Model]]:
-    return [model for model in apps.get_models() if "tenant_id" in _columns(model) or model.__name__ == "Tenant"]
+    return [model for model in apps.get_models() if _tenant_columns(model) or model.__name__ == "Tenant"]
+
+
+def _tenant_columns(model: type[models.Model]) -> list[str]:
+    return [column for column in _columns(model) if re.search(TENANT_COLUMN, column)]
 
 
 def _columns(model: type[models.Model]) -> dict[str, models.Field[Any, Any]]:
@@ -50,7 +59,7 @@ def test_every_table_with_a_tenant_has_forced_policies(database: None, model: ty
 
 
 def test_every_table_with_a_tenant_column_is_a_model_that_is_tested(database: None) -> None:
-    found = fetch_all("SELECT table_name FROM information_schema.columns WHERE column_name = 'tenant_id'")
+    found = fetch_all("SELECT table_name FROM information_schema.columns WHERE column_name ~ %s", [TENANT_COLUMN])
     known = {model._meta.db_table for model in _tenant_models()}
     assert {row["table_name"] for row in found} <= known
 
@@ -88,7 +97,8 @@ def planted(request: pytest.FixtureRequest, owner: Persona) -> Iterator[Planted]
         _insert_as_owner(cursor, table, values)
     key = str(model._meta.pk.column)
     with operator_scope("test"):
-        [row] = fetch_all(f"SELECT {key} AS key FROM {table} WHERE tenant_id = %s LIMIT 1", [owner.tenant.pk])
+        [column, *_] = _tenant_columns(model)
+        [row] = fetch_all(f"SELECT {key} AS key FROM {table} WHERE {column} = %s LIMIT 1", [owner.tenant.pk])
     yield Planted(table, key, row["key"])
 
 

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from apps.agents.models import Run
 from apps.collections.models import Document
 from apps.core import clock
-from apps.core.db import unit_of_work
+from apps.core.db import fetch_one, unit_of_work
 from apps.ledger import statements
 from apps.ledger.models import Attempt, Entry
 from tasks.maintenance import sweep
@@ -17,6 +18,8 @@ from tests.fakes.process import FakeProvider
 from tests.personas import Persona
 
 DIMENSIONS = 64
+#: The promise: work whose worker died is published again in less.
+RESUMED_WITHIN = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,13 @@ class Scene:
         if self.provider == "askable":
             assert unknown == 0
             assert books.held_tokens == 0
+
+
+def database_time() -> datetime:
+    row = fetch_one("SELECT now() AS now")
+    assert row is not None
+    found: datetime = row["now"]
+    return found
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections import Counter
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import redis
@@ -10,10 +11,12 @@ from django.conf import settings
 
 from apps.collections.models import EmbeddingBatch
 from apps.core.db import unit_of_work
+from apps.core.leases import LEASE
 from apps.core.work import WorkItem
 from nooble import embedded
+from nooble.beat import SCHEDULE
 from nooble.processes import Supervisor
-from tests.faults.scene import Scene, wait_until
+from tests.faults.scene import RESUMED_WITHIN, Scene, database_time, wait_until
 
 PARAGRAPHS = "\n\n".join(
     f"Paragraph {number}: the pump {uuid4().hex} weighs {number} kilograms." for number in range(200)
@@ -61,6 +64,11 @@ def test_tasks_that_are_delivered_several_times_at_once_are_done_once(scene: Sce
     scene.check_books()
 
 
+def test_when_a_lease_has_run_out_there_is_time_for_a_sweep_and_for_one_that_is_missed() -> None:
+    sweep = timedelta(seconds=SCHEDULE["sweep"]["schedule"])
+    assert LEASE + 2 * sweep < RESUMED_WITHIN
+
+
 def test_a_run_whose_worker_is_killed_in_the_middle_of_the_call_gets_its_answer(
     scene: Scene, worker: Supervisor
 ) -> None:
@@ -72,12 +80,14 @@ def test_a_run_whose_worker_is_killed_in_the_middle_of_the_call_gets_its_answer(
     # The question comes twice: to be embedded, and in the chat.
     wait_until(lambda: any("chat" in a["path"] and marker in str(a["body"]) for a in scene.fake.arrivals()), seconds=30)
 
+    killed_at = database_time()
     os.kill(worker.process_ids()["worker"], signal.SIGKILL)
     scene.fake.release()
     run = scene.wait_for_run(run_id)
 
     assert (run.status, run.error_detail) == ("succeeded", "")
     assert run.deliveries == 2
+    assert killed_at < run.published_at < killed_at + RESUMED_WITHIN
     assert operations(scene) == {"internal": 1, "batch": 1, "query": 1, "chat": 1}
     # The provider counted the first call. Where it can be asked, its answer is taken and no second call is made.
     chat = [attempt.state for attempt in scene.attempts() if attempt.model == "fake-chat"]

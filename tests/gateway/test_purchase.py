@@ -31,6 +31,7 @@ from apps.providers.errors import (
     ProviderTimeoutError,
     ProviderUnavailableError,
 )
+from tests.fakes.faults import USAGES
 from tests.fakes.process import FakeProvider
 from tests.faults.scene import wait_until
 from tests.ledger.test_till import check_books, expire_lease
@@ -264,6 +265,8 @@ def test_usage_that_cannot_be_is_estimated_and_flagged(
     assert books.spent_tokens == answer.counts.total_tokens < 10_000
     with unit_of_work(owner.ctx):
         assert Entry.objects.get().token_source == "estimated"
+        # What was said and not believed can be looked up.
+        assert Attempt.objects.get().raw_usage == (USAGES[kind] or {})
 
 
 def test_a_hold_bounds_what_the_provider_counts(owner: Persona, fake_provider: FakeProvider) -> None:

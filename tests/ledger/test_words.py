@@ -1,12 +1,13 @@
-"""The words of the ledger are the same in Python and in the database."""
+"""The database keeps the ledger's words as Python has them, and leaves no word out of a key."""
 
 import re
 
 import pytest
-from django.db.models import TextChoices
+from django.db.models import Model, TextChoices, UniqueConstraint
 
-from apps.core.db import fetch_one
+from apps.core.db import fetch_all, fetch_one
 from apps.ledger import types
+from apps.ledger.models import UsageDaily, UsageMonthly
 from apps.ledger.types import AttemptState, EntryKind, OperationKind, OperationState, TokenSource, TokenType
 
 
@@ -38,3 +39,19 @@ def test_the_database_allows_exactly_the_words_that_python_has(
 def test_every_word_has_its_constant(prefix: str, words: type[TextChoices]) -> None:
     constants = {name: value for name, value in vars(types).items() if name.startswith(f"{prefix}_")}
     assert constants == {f"{prefix}_{word.name}": word.value for word in words}
+
+
+KEYS = """
+    SELECT a.attname AS name, a.attnotnull AS required
+      FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+     WHERE i.indexrelid = %s::regclass AND i.indisunique AND i.indpred IS NULL
+"""
+
+
+@pytest.mark.parametrize("statistics", [UsageDaily, UsageMonthly])
+def test_no_part_of_a_statistics_key_may_be_null(database: None, statistics: type[Model]) -> None:
+    """Nulls differ from each other: rows with one would be doubled instead of added to."""
+    [key] = [each for each in statistics._meta.constraints if isinstance(each, UniqueConstraint)]
+    found = fetch_all(KEYS, [key.name])
+    assert {part["name"] for part in found} == set(key.fields)
+    assert [part["name"] for part in found if not part["required"]] == []
