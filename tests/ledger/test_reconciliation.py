@@ -1,12 +1,12 @@
 """Reconciliation: what is planted behind the code's back is found, repaired where that is safe, and found no more."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.db.models.functions import Now
 from django_celery_results.models import TaskResult
@@ -14,9 +14,11 @@ from django_celery_results.models import TaskResult
 from apps.core import clock
 from apps.core.db import unit_of_work
 from apps.ledger import reconciliation, records, till
+from apps.ledger.checks import CHECKS
 from apps.ledger.models import Attempt, Discrepancy, ReconciliationRun
 from apps.ledger.reconciliation import reconcile
 from apps.ledger.types import Admitted, TokenCounts
+from tests.ledger.alarms import alarms
 from tests.ledger.test_till import COUNTS, RESULT, admitted, call, charge, check_books, expire_lease
 from tests.personas import Persona
 
@@ -93,6 +95,93 @@ SUMS = {
 }
 
 
+def open_past_its_deadline(owner: Persona) -> Admitted:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    expire_lease(owner.ctx, held)
+    planted("UPDATE ledger_attempt SET deadline = now() - interval '1 minute' WHERE id = %s", held.attempt_id)
+    return held
+
+
+def open_behind_an_ended_operation(owner: Persona) -> Admitted:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    planted("UPDATE ledger_operation SET state = 'failed' WHERE id = %s", held.operation_id)
+    return held
+
+
+def unknown_past_its_grace_period(owner: Persona) -> Admitted:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    till.fail(owner.ctx, held.operation_id, epoch=held.epoch, code="x", detail="x")
+    planted("UPDATE ledger_attempt SET deadline = now() - interval '25 hours' WHERE id = %s", held.attempt_id)
+    return held
+
+
+def entry_of_a_failed_operation(owner: Persona) -> Admitted:
+    held = settled(owner)
+    planted("UPDATE ledger_operation SET state = 'failed' WHERE id = %s", held.operation_id)
+    return held
+
+
+def done_without_a_settled_attempt(owner: Persona) -> Admitted:
+    held = admitted(till.hold(owner.ctx, charge(), call()))
+    planted("UPDATE ledger_operation SET state = 'done', result = '{}' WHERE id = %s", held.operation_id)
+    return held
+
+
+def usage_without_a_price(owner: Persona) -> None:
+    event = records.UsageEvent(
+        idempotency_key=str(uuid4()),
+        counts=TokenCounts(fresh_input_tokens=10),
+        token_type=charge().token_type,
+        operation=charge().operation,
+        provider="nowhere",
+        model="unheard-of",
+    )
+    records.record(owner.ctx, event)
+
+
+def task_done_before_its_operation(owner: Persona, *, minutes: int = 11) -> None:
+    run_id = uuid4()
+    held = admitted(till.hold(owner.ctx, replace(charge(), run_id=run_id), call()))
+    expire_lease(owner.ctx, held)
+    result = TaskResult.objects.create(
+        task_id=str(uuid4()), task_name="query.answer", status="SUCCESS", result=f'{{"run_id": "{run_id}"}}'
+    )
+    TaskResult.objects.filter(pk=result.pk).update(date_done=Now() - timedelta(minutes=minutes))
+
+
+#: What is planted elsewhere than in a sum, by the kind it is found as.
+OTHERS: dict[str, Callable[[Persona], object]] = {
+    "operation_without_entry": done_without_a_settled_attempt,
+    "entry_without_operation": entry_of_a_failed_operation,
+    "hold_without_operation": open_behind_an_ended_operation,
+    "open_past_deadline": open_past_its_deadline,
+    "unknown_past_grace": unknown_past_its_grace_period,
+    "task_result": task_done_before_its_operation,
+    "unpriced_model": usage_without_a_price,
+}
+
+
+def test_every_kind_that_is_compared_is_planted() -> None:
+    planted_kinds = {kind for plant in SUMS.values() for kind in plant.kinds} | set(OTHERS)
+    assert planted_kinds == {check.kind.value for check in CHECKS}
+
+
+def seen(owner: Persona) -> dict[tuple[str, str], tuple[str, int]]:
+    """Everything that stands about the owner's books: its state, and how often it was seen."""
+    with unit_of_work(owner.ctx):
+        return {(row.kind, row.subject): (row.state, row.times_seen) for row in Discrepancy.objects.all()}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_was_found_is_not_found_again(owner: Persona, kind: str) -> None:
+    OTHERS[kind](owner)
+    reconcile(started_by="test")
+    found = seen(owner)
+    assert [times for (each, _), (_, times) in found.items() if each == kind] == [1]
+    reconcile(started_by="test")
+    assert seen(owner) == found
+
+
 @pytest.mark.parametrize("name", SUMS)
 def test_a_sum_that_was_tampered_with_is_found_repaired_and_found_no_more(owner: Persona, name: str) -> None:
     settled(owner)
@@ -127,8 +216,7 @@ def test_without_repair_it_is_only_written_down(owner: Persona) -> None:
 
 
 def test_what_an_operator_has_resolved_stays_so_until_it_changes(owner: Persona) -> None:
-    held = settled(owner)
-    planted("UPDATE ledger_operation SET state = 'failed' WHERE id = %s", held.operation_id)
+    held = entry_of_a_failed_operation(owner)
     reconcile(started_by="test")
     [row] = discrepancies(owner)
     reconciliation.resolve(row, reason="Known.", actor="ada")
@@ -165,9 +253,7 @@ def test_what_cannot_be_repaired_does_not_keep_the_rest_from_being_found(
 
 
 def test_an_open_attempt_whose_worker_is_gone_becomes_unknown(owner: Persona) -> None:
-    held = admitted(till.hold(owner.ctx, charge(), call()))
-    expire_lease(owner.ctx, held)
-    planted("UPDATE ledger_attempt SET deadline = now() - interval '1 minute' WHERE id = %s", held.attempt_id)
+    held = open_past_its_deadline(owner)
     reconcile(started_by="test")
     [row] = discrepancies(owner)
     assert (row.kind, row.state) == ("open_past_deadline", "repaired")
@@ -184,8 +270,7 @@ def test_an_open_attempt_past_its_deadline_with_a_living_worker_is_left_alone(ow
 
 
 def test_an_open_attempt_of_an_operation_that_has_ended_becomes_unknown(owner: Persona) -> None:
-    held = admitted(till.hold(owner.ctx, charge(), call()))
-    planted("UPDATE ledger_operation SET state = 'failed' WHERE id = %s", held.operation_id)
+    held = open_behind_an_ended_operation(owner)
     reconcile(started_by="test")
     [row] = discrepancies(owner)
     assert (row.kind, row.state) == ("hold_without_operation", "repaired")
@@ -193,9 +278,7 @@ def test_an_open_attempt_of_an_operation_that_has_ended_becomes_unknown(owner: P
 
 
 def test_an_attempt_past_its_grace_period_is_lost(owner: Persona) -> None:
-    held = admitted(till.hold(owner.ctx, charge(), call()))
-    till.fail(owner.ctx, held.operation_id, epoch=held.epoch, code="x", detail="x")
-    planted("UPDATE ledger_attempt SET deadline = now() - interval '25 hours' WHERE id = %s", held.attempt_id)
+    held = unknown_past_its_grace_period(owner)
     reconcile(started_by="test")
     assert [(row.kind, row.state) for row in discrepancies(owner)] == [
         ("lost_attempt", "open"),
@@ -206,8 +289,7 @@ def test_an_attempt_past_its_grace_period_is_lost(owner: Persona) -> None:
 
 
 def test_an_entry_whose_operation_is_not_done_is_reported_and_not_touched(owner: Persona) -> None:
-    held = settled(owner)
-    planted("UPDATE ledger_operation SET state = 'failed' WHERE id = %s", held.operation_id)
+    entry_of_a_failed_operation(owner)
     first = reconcile(started_by="test")
     second = reconcile(started_by="test")
     [row] = discrepancies(owner)
@@ -216,22 +298,13 @@ def test_an_entry_whose_operation_is_not_done_is_reported_and_not_touched(owner:
 
 
 def test_a_done_operation_whose_attempt_is_not_settled_is_reported(owner: Persona) -> None:
-    held = admitted(till.hold(owner.ctx, charge(), call()))
-    planted("UPDATE ledger_operation SET state = 'done', result = '{}' WHERE id = %s", held.operation_id)
+    done_without_a_settled_attempt(owner)
     reconcile(started_by="test")
     assert ("operation_without_entry", "open") in {(row.kind, row.state) for row in discrepancies(owner)}
 
 
 def test_a_model_without_a_price_is_listed(owner: Persona) -> None:
-    event = records.UsageEvent(
-        idempotency_key=str(uuid4()),
-        counts=TokenCounts(fresh_input_tokens=10),
-        token_type=charge().token_type,
-        operation=charge().operation,
-        provider="nowhere",
-        model="unheard-of",
-    )
-    records.record(owner.ctx, event)
+    usage_without_a_price(owner)
     reconcile(started_by="test")
     with unit_of_work(owner.ctx):
         [row] = Discrepancy.objects.all()
@@ -239,15 +312,10 @@ def test_a_model_without_a_price_is_listed(owner: Persona) -> None:
 
 
 def test_a_task_that_says_it_is_done_while_its_operation_waits_is_reported(owner: Persona) -> None:
-    run_id = uuid4()
-    held = admitted(till.hold(owner.ctx, replace(charge(), run_id=run_id), call()))
-    expire_lease(owner.ctx, held)
-    result = TaskResult.objects.create(
-        task_id=str(uuid4()), task_name="query.answer", status="SUCCESS", result=f'{{"run_id": "{run_id}"}}'
-    )
+    task_done_before_its_operation(owner, minutes=9)
     reconcile(started_by="test")
     assert discrepancies(owner) == []
-    TaskResult.objects.filter(pk=result.pk).update(date_done=Now() - timedelta(minutes=11))
+    task_done_before_its_operation(owner, minutes=11)
     reconcile(started_by="test")
     assert [(row.kind, row.state) for row in discrepancies(owner)] == [("task_result", "open")]
 
@@ -260,6 +328,25 @@ def test_a_run_says_what_it_found_and_repaired(owner: Persona) -> None:
     assert kept.finished_at
     assert (kept.started_by, kept.found["budget_spent"], kept.repaired["budget_spent"]) == ("an operator", 1, 1)
     assert "ledger_entry" in kept.read
+
+
+def test_books_that_differ_are_an_error_in_the_log_once(owner: Persona, caplog: pytest.LogCaptureFixture) -> None:
+    settled(owner)
+    reconcile(started_by="test")
+    planted("UPDATE ledger_budget SET spent_tokens = 0 WHERE tenant_id = %s", owner.tenant.pk)
+    caplog.clear()
+    run = reconcile(started_by="test")
+    reconcile(started_by="test")
+    differing = alarms(caplog, "the books differ", "run", "found", "repaired")
+    assert differing == [(str(run.pk), {"budget_spent": 1}, {"budget_spent": 1})]
+
+
+def test_a_model_without_a_price_is_no_error_in_the_log(owner: Persona, caplog: pytest.LogCaptureFixture) -> None:
+    reconcile(started_by="test")
+    usage_without_a_price(owner)
+    caplog.clear()
+    assert reconcile(started_by="test").found == {"unpriced_model": 1}
+    assert alarms(caplog, "the books differ") == []
 
 
 def test_it_compares_from_the_first_day_asked_for(owner: Persona) -> None:
@@ -277,34 +364,8 @@ def attempt_state(owner: Persona, held: Admitted) -> str:
         return str(Attempt.objects.get(pk=held.attempt_id).state)
 
 
-def test_the_command_fails_when_somebody_must_look_at_something(owner: Persona) -> None:
-    held = settled(owner)
-    call_command("reconcile", "--since", f"{clock.today('UTC'):%Y-%m-%d}")
-    planted("UPDATE ledger_operation SET state = 'failed' WHERE id = %s", held.operation_id)
-    with pytest.raises(CommandError, match="cannot be repaired"):
-        call_command("reconcile")
-    call_command("reconcile")
-
-
-def test_what_was_only_written_down_before_is_said_to_be_repaired(
-    owner: Persona, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settled(owner)
-    planted("UPDATE ledger_budget SET spent_tokens = 0 WHERE tenant_id = %s", owner.tenant.pk)
-    with pytest.raises(CommandError):
-        call_command("reconcile", "--no-repair")
-    capsys.readouterr()
-    call_command("reconcile")
-    told = capsys.readouterr().out
-    assert "0 new: Billable entries and the budget's spent differ; 1 repaired" in told
-    assert "The books agree" not in told
-    call_command("reconcile")
-    assert "The books agree" in capsys.readouterr().out
-
-
 def test_what_followed_from_another_difference_is_closed_when_it_is_gone(owner: Persona) -> None:
-    held = settled(owner)
-    planted("UPDATE ledger_operation SET state = 'failed' WHERE id = %s", held.operation_id)
+    held = entry_of_a_failed_operation(owner)
     reconcile(started_by="test")
     assert [row.state for row in discrepancies(owner)] == ["open"]
     planted("UPDATE ledger_operation SET state = 'done' WHERE id = %s", held.operation_id)
@@ -312,8 +373,3 @@ def test_what_followed_from_another_difference_is_closed_when_it_is_gone(owner: 
     assert [row.state for row in discrepancies(owner)] == ["open"]
     reconcile(started_by="test")
     assert [row.state for row in discrepancies(owner)] == ["repaired"]
-
-
-def test_the_command_refuses_what_is_no_date(database: None) -> None:
-    with pytest.raises(CommandError, match="is not a date such as"):
-        call_command("reconcile", "--since", "yesterday")

@@ -16,6 +16,7 @@ from apps.ledger.errors import IdempotencyConflictError, InvalidUsageError
 from apps.ledger.models import Entry
 from apps.ledger.records import Recorded, UsageEvent, track_token_usage, track_token_usage_many
 from apps.ledger.types import OPERATION_BATCH, TOKEN_TYPE_FINE_TUNING, OperationKind, TokenCounts, TokenType
+from tests.ledger.alarms import alarms
 from tests.ledger.test_till import check_books
 from tests.personas import Persona
 
@@ -35,13 +36,14 @@ def track(persona: Persona, key: str, tokens: int | TokenCounts = 100, **changes
     return track_token_usage(**{**arguments, **changes})
 
 
-def test_usage_is_booked_once_however_often_it_is_reported(owner: Persona) -> None:
+def test_usage_is_booked_once_however_often_it_is_reported(owner: Persona, caplog: pytest.LogCaptureFixture) -> None:
     first = track(owner, "job-1")
     second = track(owner, "job-1")
     assert (first.outcome, second.outcome) == ("created", "duplicate")
     assert first.entry_id == second.entry_id
     books = check_books(owner.ctx)
     assert (books.entries, books.spent_tokens) == (1, 100)
+    assert alarms(caplog, "idempotency conflicts") == []
 
 
 def test_reported_at_the_same_time_it_is_booked_once(owner: Persona) -> None:
@@ -61,11 +63,14 @@ def test_two_tenants_may_use_the_same_key(owner: Persona, stranger: Persona) -> 
     assert track(owner, "job-3").outcome == track(stranger, "job-3").outcome == "created"
 
 
-def test_the_same_key_with_other_tokens_is_a_conflict(owner: Persona) -> None:
-    track(owner, "job-4")
+def test_the_same_key_with_other_tokens_is_a_conflict_and_is_alarmed(
+    owner: Persona, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = track(owner, "job-4")
     with pytest.raises(IdempotencyConflictError):
         track(owner, "job-4", tokens=101)
     assert check_books(owner.ctx).entry_tokens == 100
+    assert alarms(caplog, "idempotency conflicts", "entries") == [([str(first.entry_id)],)]
 
 
 def test_all_of_the_report_is_on_the_entry(owner: Persona) -> None:

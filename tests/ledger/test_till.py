@@ -37,6 +37,7 @@ from apps.ledger.types import (
     Unresolved,
 )
 from apps.tenants.models import Tenant
+from tests.ledger.alarms import alarms
 from tests.personas import MakeTenant, Persona
 
 COUNTS = TokenCounts(fresh_input_tokens=60, cached_input_tokens=10, plain_output_tokens=20, reasoning_tokens=5)
@@ -280,6 +281,16 @@ def test_an_answer_to_a_call_that_was_proven_not_to_be_is_billed_to_nobody_and_n
     assert check_books(owner.ctx).entries == 0
 
 
+def test_a_call_that_is_given_up_is_noted_and_alarmed(owner: Persona, caplog: pytest.LogCaptureFixture) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call(1000)))
+    till.mark_unknown(owner.ctx, held.attempt_id, code="provider_timeout")
+    given_up(held)
+    assert noted(owner) == [("lost_attempt", 1000)]
+    lost = alarms(caplog, "attempt given up as lost", "attempt", "payer", "held")
+    # Others' may be among them.
+    assert lost.count((str(held.attempt_id), str(owner.tenant.pk), 1000)) == 1
+
+
 def test_the_truth_about_a_call_that_was_given_up_is_kept(owner: Persona) -> None:
     held = admitted(till.hold(owner.ctx, charge(), call(1000)))
     till.mark_unknown(owner.ctx, held.attempt_id, code="provider_timeout", raw_usage={"prompt_tokens": -1})
@@ -320,16 +331,29 @@ def test_only_the_holder_of_the_lease_can_fail_an_operation(owner: Persona) -> N
     assert not till.fail(owner.ctx, held.operation_id, epoch=held.epoch + 1, code="x", detail="x")
 
 
-def test_usage_above_the_hold_is_booked_in_full_and_noted(owner: Persona) -> None:
+def test_usage_above_the_hold_is_booked_in_full_noted_and_alarmed(
+    owner: Persona, caplog: pytest.LogCaptureFixture
+) -> None:
     held = admitted(till.hold(owner.ctx, charge(), call(50)))
     till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
     assert attempt(owner.ctx, held).overage_tokens == 45
     assert check_books(owner.ctx).spent_tokens == 95
+    assert noted(owner) == [("overage", 45)]
+    assert alarms(caplog, "a call cost more than its hold", "attempt", "by") == [(str(held.attempt_id), 45)]
 
 
-def test_the_same_key_with_other_content_is_refused(owner: Persona) -> None:
+def test_usage_up_to_the_hold_alarms_nobody(owner: Persona, caplog: pytest.LogCaptureFixture) -> None:
+    held = admitted(till.hold(owner.ctx, charge(), call(COUNTS.total_tokens)))
+    till.settle(owner.ctx, held.attempt_id, COUNTS, result=RESULT)
+    assert noted(owner) == []
+    assert alarms(caplog, "a call cost more than its hold") == []
+
+
+def test_the_same_key_with_other_content_is_refused_noted_and_alarmed(
+    owner: Persona, caplog: pytest.LogCaptureFixture
+) -> None:
     asked = charge(question="one")
-    till.hold(owner.ctx, asked, call())
+    held = admitted(till.hold(owner.ctx, asked, call()))
     with operator_scope("test"):
         Operation.objects.filter(tenant_id=owner.tenant.pk).update(payload_hash="0" * 64)
     context = owner.ctx
@@ -339,6 +363,8 @@ def test_the_same_key_with_other_content_is_refused(owner: Persona) -> None:
     same_moment = context.model_copy(update={"created_at": _moment(moment)})
     with pytest.raises(IdempotencyConflictError):
         till.hold(same_moment, asked, call())
+    assert [kind for kind, _ in noted(owner)] == ["idempotency_conflict"]
+    assert alarms(caplog, "idempotency conflict", "operation") == [(str(held.operation_id),)]
 
 
 def _moment(milliseconds: int) -> datetime:
