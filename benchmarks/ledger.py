@@ -1,13 +1,13 @@
 """What the ledger does in a second: hold and settle, and usage booked in bulk, beside bare inserts of the same rows.
 
     python benchmarks/ledger.py [--quick] [--seconds 2] [--rounds 5]
-    python benchmarks/ledger.py --rows 5000000
+    python benchmarks/ledger.py --rows 5000000 [--quick] [--seconds 2] [--rounds 5] [--data-dir FOLDER]
 
 The first form calls the product's own functions through Django's connections, on one tenant and on a hundred, with 1, 4
 and 16 threads, and beside each of these windows the raw limit: psycopg inserting the same entry, one a commit, into an
 identical table without policies; in bulk by one bare ``unnest``. Windows take turns, so that whatever else the machine
 does meets all of them; a figure is the median over the rounds, a ratio the median of the rounds' ratios. The second
-form asks how that, and reading, holds up in a ledger of so many entries: see ``ledger_volume.py``.
+form asks how that, reading and comparing the books hold up in a ledger of so many entries: see ``ledger_volume.py``.
 
 PostgreSQL is the embedded one, with fsync, in a directory of its own that is removed afterwards. Progress goes to
 stderr; the last line is one JSON object.
@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import ledger_steps as steps  # noqa: E402
 from benchmarks import ledger_volume  # noqa: E402
-from benchmarks.windows import Start, Window, note, run  # noqa: E402
+from benchmarks.windows import Effort, Start, Window, note, run  # noqa: E402
 
 TENANTS = {"1_tenant": 1, "100_tenants": 100}
 THREADS = (1, 4, 16)
@@ -42,10 +42,8 @@ BULK_THREADS = (1, 4)
 def main() -> None:
     options = _options()
     with deployment(options.data_dir):
-        if options.rows:
-            report = ledger_volume.measure(rows=options.rows, seconds=options.seconds, rounds=options.rounds)
-        else:
-            report = measure(seconds=options.seconds, rounds=options.rounds)
+        effort = _effort(options)
+        report = ledger_volume.measure(options.rows, effort) if options.rows else measure(effort)
     print(json.dumps(report))
 
 
@@ -53,13 +51,16 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=2.0, help="how long one window is (default: 2)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each window comes (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="windows of 0.2 s: shows that it works, measures little")
-    parser.add_argument("--rows", type=int, help="fill a ledger with so many entries and measure reading and inserting")
+    parser.add_argument("--quick", action="store_true", help="all of it as short as it can be: shows that it works")
+    parser.add_argument("--rows", type=int, help="fill a ledger with so many entries and measure that")
     parser.add_argument("--data-dir", type=Path, help="keep the database there, and use what an earlier run filled")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def _effort(options: argparse.Namespace) -> Effort:
     if options.quick:
-        options.seconds = 0.2
-    return options
+        return Effort(seconds=0.05, rounds=1, warm_up=1, requests=20)
+    return Effort(seconds=options.seconds, rounds=options.rounds)
 
 
 @contextmanager
@@ -88,17 +89,17 @@ def _close_connections() -> None:
     connections.close_all()
 
 
-def measure(*, seconds: float, rounds: int) -> dict[str, Any]:
+def measure(effort: Effort) -> dict[str, Any]:
     """The report of the first form: operations, rows and inserts per second, and their ratios."""
     steps.make_price()
     contexts = steps.make_contexts(max(TENANTS.values()))
     steps.make_bare_table()
     windows = _windows(contexts)
     found: dict[Key, list[Window]] = defaultdict(list)
-    for number in range(rounds):
+    for number in range(effort.rounds):
         for key, (threads, start) in windows.items():
-            found[key].append(run(threads, seconds, start))
-        note(f"round {number + 1} of {rounds}: {_summary(found)}")
+            found[key].append(run(threads, effort, start))
+        note(f"round {number + 1} of {effort.rounds}: {_summary(found)}")
     return _report(found)
 
 

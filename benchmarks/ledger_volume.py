@@ -1,4 +1,4 @@
-"""The ledger when it is large: what reading and inserting take then. The second form of ``ledger.py``.
+"""The ledger when it is large: what comparing, reading and inserting take then. The second form of ``ledger.py``.
 
 Pages are asked for through Django's test client: authentication, policies, queries and rendering, without a server and
 its socket. Inserting is measured in the large ledger and in an empty one beside it, in turns.
@@ -16,27 +16,32 @@ from urllib.parse import urlencode
 
 from benchmarks import ledger_steps
 from benchmarks.ledger_fill import EMPTY, contexts, fill
-from benchmarks.ledger_scans import scans
-from benchmarks.windows import Start, note, run
+from benchmarks.ledger_reconciliation import comparisons
+from benchmarks.ledger_scans import metrics, scans
+from benchmarks.windows import Effort, Start, note, run
 
 #: Whose pages are asked for: the largest tenant, and others over the whole range.
 READERS = 20
-REQUESTS = 400
 THREADS = 4
 
 
-def measure(*, rows: int, seconds: float, rounds: int) -> dict[str, Any]:
-    """The report of the second form."""
+def measure(rows: int, effort: Effort) -> dict[str, Any]:
+    """The report of the second form: seconds of each comparison, milliseconds of a page, rows inserted per second.
+
+    The books are compared first, while nobody writes. ``sequential_scans`` is empty when no step made one.
+    """
     entries = fill(rows)
     return {
         "entries": entries,
-        "usage": _latencies(_usage_pages()),
-        "usage_entries": _latencies(_entry_pages()),
-        "insert": _insert(seconds, rounds),
+        "reconciliation": comparisons(),
+        "usage": _latencies(_usage_pages(), effort.requests),
+        "usage_entries": _latencies(_entry_pages(), effort.requests),
+        "insert": _insert(effort),
         "sequential_scans": scans(
             {
                 "GET /usage": lambda: _ask(_usage_pages(), READERS * 6),
                 "GET /usage/entries": lambda: _ask(_entry_pages(), READERS * 3),
+                "GET /metrics": metrics,
             }
         ),
     }
@@ -86,10 +91,10 @@ def _entry_pages() -> Iterator[Ask]:
         yield ask
 
 
-def _latencies(asks: Iterator[Ask]) -> dict[str, float]:
+def _latencies(asks: Iterator[Ask], number: int) -> dict[str, float]:
     """p50 and p95 of a request, after one round in which connection and caches warm up."""
     times = []
-    for ask in islice(asks, REQUESTS + READERS):
+    for ask in islice(asks, number + READERS):
         started = time.perf_counter()
         response = ask()
         times.append((time.perf_counter() - started) * 1000)
@@ -106,7 +111,7 @@ def _ask(asks: Iterator[Ask], number: int) -> None:
         ask()
 
 
-def _insert(seconds: float, rounds: int) -> dict[str, Any]:
+def _insert(effort: Effort) -> dict[str, Any]:
     """Operations and rows a second in the full ledger and in the empty one, in turns, and the median of the ratios."""
     of_tenants = contexts(100)
     kinds: Mapping[str, Callable[[Sequence[Any]], Start]] = {
@@ -114,12 +119,12 @@ def _insert(seconds: float, rounds: int) -> dict[str, Any]:
         "bulk": ledger_steps.bulk,
     }
     rates: dict[str, dict[str, list[float]]] = {kind: {"full": [], "empty": []} for kind in kinds}
-    for number in range(rounds):
+    for number in range(effort.rounds):
         for kind, make in kinds.items():
             for which in ("full", "empty") if number % 2 else ("empty", "full"):
                 with _database(which):
-                    rates[kind][which].append(run(THREADS, seconds, make(of_tenants)).rate)
-        note(f"round {number + 1} of {rounds}: {rates}")
+                    rates[kind][which].append(run(THREADS, effort, make(of_tenants)).rate)
+        note(f"round {number + 1} of {effort.rounds}: {rates}")
     return {kind: _compared(both) for kind, both in rates.items()}
 
 

@@ -12,8 +12,19 @@ Step = Callable[[], int]
 #: Makes a thread's step; it is given the thread's number.
 Start = Callable[[int], Step]
 
-#: Steps that a thread makes before its window, so that its connection has planned what it will run.
-WARM_UP = 8
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much is done for a figure: the less, the less it says."""
+
+    #: How long one window is.
+    seconds: float = 2.0
+    #: How often each window comes.
+    rounds: int = 5
+    #: Steps that a thread makes before its window, so that its connection has planned what it will run.
+    warm_up: int = 8
+    #: How often a page is asked for.
+    requests: int = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +35,9 @@ class Window:
     p50_ms: float
 
 
-def run(threads: int, seconds: float, start: Start) -> Window:
+def run(threads: int, effort: Effort, start: Start) -> Window:
     """Steps per second of so many threads in one window. ``start`` makes a thread's step, with a number of its own."""
-    window = _Window(threads, seconds, start)
+    window = _Window(threads, effort, start)
     workers = [threading.Thread(target=window.work, args=(number,)) for number in range(threads)]
     for worker in workers:
         worker.start()
@@ -40,8 +51,8 @@ def run(threads: int, seconds: float, start: Start) -> Window:
 class _Window:
     """The threads of one window: they warm up, start together, and stop when the time is over."""
 
-    def __init__(self, threads: int, seconds: float, start: Start) -> None:
-        self._seconds, self._start = seconds, start
+    def __init__(self, threads: int, effort: Effort, start: Start) -> None:
+        self._effort, self._start = effort, start
         self._ready = threading.Barrier(threads, action=self._begin)
         self._lock = threading.Lock()
         self.times: list[float] = []
@@ -64,11 +75,11 @@ class _Window:
         self._began = time.perf_counter()
 
     def _work(self, step: Step) -> None:
-        for _ in range(WARM_UP):
+        for _ in range(self._effort.warm_up):
             step()
         self._ready.wait()
         times, done, now = [], 0, self._began
-        while now < self._began + self._seconds:
+        while now < self._began + self._effort.seconds:
             done += step()
             times.append(-now + (now := time.perf_counter()))
         with self._lock:
