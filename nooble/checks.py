@@ -13,7 +13,6 @@ from django.core.checks import CheckMessage, Error, register, run_checks
 from django.core.files.storage import Storage
 from django.utils.module_loading import import_string
 
-from apps.core.configuration import SETTINGS
 from apps.providers import catalog
 from apps.providers.catalog import ModelSpec, Work
 from apps.providers.errors import UnknownProviderError
@@ -79,19 +78,12 @@ def _of_default(work: Work) -> Iterator[CheckMessage]:
         names = [spec.model for spec in catalog.models(provider, work)]
         text = f"{provider} has no model {model!r} to {work} with. Known are: {', '.join(names)}."
         yield _error("E022", f"{prefix}_MODEL", text, names)
-    else:
-        yield from _of_measures(work, catalog.model(provider, model))
+    elif work == "embed":
+        yield from _of_length(catalog.model(provider, model), settings.DEFAULT_EMBEDDING_DIMENSIONS)
 
 
-def _of_measures(work: Work, facts: ModelSpec) -> Iterator[CheckMessage]:
-    """What the deployment asks of the model by default is what it can do."""
-    longest = min(filter(None, (facts.max_output_tokens, facts.context_window)), default=None)
-    asked = SETTINGS["llm_config.max_tokens"].deployed()
-    if work == "chat" and longest is not None and asked > longest:
-        text = f"{facts.model} answers with {longest} tokens at most, and llm_config.max_tokens is {asked} by default."
-        yield _error("E023", "DEFAULT_CHAT_MODEL", text)
-    length = settings.DEFAULT_EMBEDDING_DIMENSIONS
-    if work == "embed" and not facts.makes(length):
+def _of_length(facts: ModelSpec, length: int) -> Iterator[CheckMessage]:
+    if not facts.makes(length):
         text = f"{facts.model} makes vectors of {facts.lengths_made} dimensions, not of {length}."
         yield _error("E024", "DEFAULT_EMBEDDING_DIMENSIONS", text, [str(facts.dimensions)])
 

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,8 @@ def documents_in(folder: Path | None) -> list[Path]:
     if folder is None:
         own = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
         return own + sorted(path for path in (ROOT / "demo" / "documents").iterdir() if path.is_file())
-    folder = folder.expanduser()  # not every shell does it after “DOCS=”
+    with suppress(RuntimeError):  # there is no such home
+        folder = folder.expanduser()  # not every shell does it after “DOCS=”
     if not folder.is_dir():
         raise DemoError(f"{folder} is not a folder.")
     found = sorted(_visible_files(folder))

@@ -58,5 +58,7 @@ class Client:
         except (httpx.HTTPError, ValueError) as error:
             raise DemoError(f"{method} {path} was not answered: {error}.") from error
         if response.is_error:
-            raise RefusedError(body["code"], body["detail"])
+            raise RefusedError(
+                body.get("code", "unknown"), body.get("detail", f"{method} {path}: {response.status_code}")
+            )
         return body

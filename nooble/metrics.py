@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from django.conf import settings
+from django.db.models import Max
 from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare
+from django.views.decorators.http import require_safe
 from django_celery_beat.models import PeriodicTask
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -30,19 +32,21 @@ METRICS = {
     "nooble_attempts": ("Calls to providers whose outcome is not known, or not yet.", ["state"]),
     "nooble_attempt_held_tokens": ("What budgets have set aside for them.", ["state"]),
     "nooble_discrepancies": ("Differences in the books that nobody has looked into.", ["kind"]),
-    "nooble_reconciled_timestamp_seconds": ("When the books were last compared to the end.", []),
+    "nooble_reconciled_timestamp_seconds": ("When books were last compared to the end.", ["scope"]),
     "nooble_beat_timestamp_seconds": ("When beat last published each periodic task.", ["task"]),
     "nooble_spool_events": ("Reported usage that waits on this host, or that the database has refused.", ["state"]),
 }
 
 
+@require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """``GET /metrics``, for who brings ``METRICS_TOKEN``; without one in the settings there is no such page."""
     if not settings.METRICS_TOKEN:
         return exceptions.answer(NotFoundError("Set METRICS_TOKEN to have metrics."), request)
     given = request.headers.get("Authorization", "")
     if not constant_time_compare(given, f"Bearer {settings.METRICS_TOKEN}"):
-        return exceptions.answer(NotAuthenticatedError("Send METRICS_TOKEN as a bearer token."), request)
+        problem = NotAuthenticatedError("Send METRICS_TOKEN as a bearer token.")
+        return exceptions.answer(problem, request, {"WWW-Authenticate": "Bearer"})
     registry = CollectorRegistry()
     registry.register(_Books())
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
@@ -59,10 +63,19 @@ class _Books(Collector):
         yield from _work()
         yield from _doubt()
         yield _gauge("nooble_discrepancies", {(kind,): count for kind, count in reconciliation.outstanding().items()})
-        yield _gauge("nooble_reconciled_timestamp_seconds", {(): _seconds(reconciliation.last_finished())})
-        published = PeriodicTask.objects.filter(last_run_at__isnull=False).values_list("task", "last_run_at")
-        yield _gauge("nooble_beat_timestamp_seconds", {(task,): _seconds(moment) for task, moment in published})
+        compared = reconciliation.last_finished()
+        yield _gauge(
+            "nooble_reconciled_timestamp_seconds", {(scope,): _seconds(moment) for scope, moment in compared.items()}
+        )
+        yield _gauge(
+            "nooble_beat_timestamp_seconds", {(task,): _seconds(moment) for task, moment in _published().items()}
+        )
         yield _gauge("nooble_spool_events", _spool())
+
+
+def _published() -> dict[str, datetime]:
+    enabled = PeriodicTask.objects.filter(enabled=True, last_run_at__isnull=False)
+    return dict(enabled.order_by().values_list("task").annotate(last=Max("last_run_at")))
 
 
 def _work() -> Iterator[Metric]:

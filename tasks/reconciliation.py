@@ -13,9 +13,11 @@ HOUR = 3600
 
 @shared_task(name="reconciliation.recent", ignore_result=True)
 def recent() -> Any:
-    """Compare this month's books, every hour, once however many beats there are."""
+    """Compare this month's books, every hour, once however many beats there are; and what was asked for and lost."""
     if not maintenance.claim_slot("reconciliation.recent", seconds=HOUR):
         return {}
+    for run in reconciliation.left_over():
+        reconciliation.compare(run)
     return reconciliation.reconcile(started_by="beat", since=reconciliation.recent()).found
 
 

@@ -1,4 +1,4 @@
-"""Buying an answer, as its agent wants one to be taken that breaks off: asked for again, or kept as far as it came."""
+"""Buying an answer, so that it can be left on its way, and is taken as its agent wants when it breaks off."""
 
 import logging
 from collections import deque
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from django.db import Error
 
 from apps.core.context import ExecutionContext
-from apps.gateway import services as gateway
 from apps.gateway import streaming
 from apps.gateway.errors import CallCancelledError
 from apps.gateway.services import Completion
@@ -24,26 +23,18 @@ LOOK_SECONDS = 1.0
 def buy(ctx: ExecutionContext, charge: Charge, request: ChatRequest, *, cancelled: Callable[[], bool]) -> Completion:
     """The answer to ``request``, bought once. What is not whole has the finish reason ``interrupted``.
 
-    Raises what ``gateway.complete`` raises; CallCancelledError when ``cancelled`` says that nobody wants it any more.
-    It is asked before every call. A call for an answer that would be kept in part is also ended on its way, and charged
-    at an estimate; any other is charged as the provider counts it.
+    Raises what ``gateway.stream`` raises; CallCancelledError when ``cancelled`` says that nobody wants it any more. It
+    is asked before every call and while one is on its way, which is then ended and charged at an estimate.
+
+    Nobody reads the pieces yet. But only a stream can be left when it is wanted no more, and breaks off with something.
     """
     assert ctx.llm_config is not None
-    if ctx.llm_config.on_interrupted_stream == "partial":
-        return _streamed(ctx, charge, request, provider=ctx.llm_config.provider, cancelled=cancelled)
-    # Nobody reads the pieces yet, and what an answer in one piece cost is told more reliably.
-    return gateway.complete(ctx, charge, request, provider=ctx.llm_config.provider, cancelled=cancelled)
-
-
-def _streamed(
-    ctx: ExecutionContext, charge: Charge, request: ChatRequest, *, provider: str, cancelled: Callable[[], bool]
-) -> Completion:
     events = streaming.stream(
         ctx,
         charge,
         request,
-        provider=provider,
-        partial="keep",
+        provider=ctx.llm_config.provider,
+        partial="keep" if ctx.llm_config.on_interrupted_stream == "partial" else "retry",
         cancelled=lambda: _known_to_be(cancelled),
         look_seconds=LOOK_SECONDS,
     )

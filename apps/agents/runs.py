@@ -53,10 +53,10 @@ def get_run(ctx: ExecutionContext, run_id: UUID) -> Run:
 def cancel_run(ctx: ExecutionContext, run_id: UUID) -> Run:
     """Stop a run, and with it what it is buying. One that has finished stays as it is.
 
-    What the provider has counted is charged: what was settled by then, and a call that is on its way, when it has been
-    answered. One for an answer that would be kept in part is ended, and charged at an estimate. No other is made; only
-    one whose hold is taken in the very moment of the cancel, after the worker's last look at the run, counts as on its
-    way.
+    What was consumed is charged: what was settled by then as the provider counted it, and the answer that is on its way
+    at an estimate, since its call is ended within about a second. A search's call is charged when it has been answered.
+    No other is made; only one whose hold is taken in the very moment of the cancel, after the worker's last look at the
+    run, counts as on its way.
 
     Of this and the worker that finishes the run, whoever changes the run's row first wins. The worker: nothing is
     cancelled. This: the worker finds that the run is no longer unfinished, and its answer is charged but not said.

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import IntegrityError, connection, transaction
+from psycopg.errors import ForeignKeyViolation
 
 from apps.collections import services
 from apps.collections.errors import (
@@ -74,7 +75,9 @@ def add_document(
             if document is not None:
                 return Added(document=document, created=True)
             # Somebody uploaded the same bytes at the same time and committed first: theirs is the document.
-            known = Document.objects.get(collection_id=collection_id, content_hash=content_hash)
+            known = Document.objects.filter(collection_id=collection_id, content_hash=content_hash).first()
+            if known is None:
+                raise DocumentNotFoundError("The same content came in meanwhile and was deleted. Upload it again.")
         if known.status == DocumentStatus.FAILED:
             known = retry_document(ctx, known.pk, tier_defaults=tier_defaults)
         return Added(document=known, created=False)
@@ -154,6 +157,8 @@ def _insert(ctx: ExecutionContext, space: EmbeddingSpace, upload: Upload, conten
     try:
         inserted = Document.objects.bulk_create([document], ignore_conflicts=True)
     except IntegrityError as error:
+        if not isinstance(error.__cause__, ForeignKeyViolation):
+            raise
         raise CollectionNotFoundError("The collection was deleted meanwhile.") from error
     row = Document.objects.filter(pk=inserted[0].pk).first()
     if row is None:

@@ -123,7 +123,8 @@ class Document(WorkItem):
     def progress(self) -> float:
         """Between 0 and 1. Reading and cutting count as a tenth, embedding as the rest.
 
-        It never falls: reading once more counts as cutting, and what was embedded before a failure is kept.
+        It does not fall while the document is worked on: reading once more counts as cutting, and what was embedded
+        before a failure is kept.
         """
         if self.status == DocumentStatus.READY:
             return 1.0

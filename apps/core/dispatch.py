@@ -45,4 +45,4 @@ def _publish(task: Any, headers: dict[str, str], queue_name: str, ids: dict[str,
     try:
         task.apply_async(kwargs=ids, headers=headers, queue=queue_name, expires=EXPIRES_SECONDS)
     except task.OperationalError:
-        logger.warning("broker unreachable: left to the sweeper", extra={"task": task.name, "ids": ids})
+        logger.warning("broker unreachable: left to beat", extra={"task": task.name, "ids": ids})

@@ -13,6 +13,7 @@ from typing import Any, Literal, Never
 from uuid import UUID
 
 import stamina
+from django.db import transaction
 
 from apps.core import clock, leases
 from apps.core.context import ExecutionContext
@@ -192,7 +193,13 @@ def _settle(
     if not offer.keep_writes:
         return settle(result=offer.keep(result))
     with unit_of_work(ctx):
-        return settle(result=offer.keep(result))
+        before = transaction.savepoint()
+        settlement = settle(result=offer.keep(result))
+        if settlement.late:
+            # The operation has another result, or none as yet: what was kept of this one goes, what it cost stays.
+            transaction.savepoint_rollback(before)
+            settlement = settle(result={})
+        return settlement
 
 
 def _report(
@@ -288,8 +295,8 @@ def ask(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID) -> Settleme
 
 def _bought(settlement: Settlement) -> Bought:
     if settlement.state is OperationState.PENDING:
-        # Our attempt was closed on proof, which was wrong, and somebody else drives the operation.
-        raise OperationInProgressError("Its call was taken for one that was never made; another has been begun.")
+        # Whoever closed our attempt meanwhile took its call for lost, or for one that was never made.
+        raise OperationInProgressError("Its attempt was closed before its answer came; the work is driven again.")
     if settlement.state is not OperationState.DONE:
         # Late, after an operation that failed or was cancelled meanwhile: there is nothing to answer with.
         raise OperationEndedError("It ended before its answer came. Send it again as a new request.")

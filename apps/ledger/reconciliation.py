@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 RECENT_DAYS = 3
 #: Before anything that is in the books.
 BEGINNING = date(1970, 1, 1)
+#: A run that takes longer is taken for lost.
+GIVEN_TIME = timedelta(minutes=30)
 #: So many differences of one kind are written down at once; the next run finds the rest.
 MAX_DIFFERENCES = 1000
 #: Two runs at once would both add the same difference. Any number that nobody else uses.
@@ -46,7 +48,9 @@ _TO_BE_NOTED = """
          WHERE d.tenant_id = f.tenant_id AND d.kind = %(kind)s AND d.subject = f.subject AND d.state <> 'repaired'
            AND d.amount_tokens = f.amount AND d.evidence = f.evidence)
 """
-# What followed from another difference goes with it.
+# What followed from another difference goes with it. Prices and task results come and go without anything having been
+# put right.
+_COME_AND_GO = {DiscrepancyKind.UNPRICED_MODEL, DiscrepancyKind.TASK_RESULT}
 _GONE = """
     UPDATE ledger_discrepancy d
        SET state = 'repaired', resolved_at = clock_timestamp(), resolution = 'It is not there any more.'
@@ -71,6 +75,20 @@ def begun(run_id: UUID) -> ReconciliationRun | None:
     """A run that has not finished."""
     with operator_scope("reconciliation"):
         return ReconciliationRun.objects.filter(pk=run_id, finished_at=None).first()
+
+
+def left_over() -> list[ReconciliationRun]:
+    """Runs that somebody asked for and that no worker has finished: their message was lost, or the worker died."""
+    with operator_scope("reconciliation"):
+        begun = ReconciliationRun.objects.filter(finished_at=None, started_at__lt=Now() - GIVEN_TIME)
+        return list(begun.order_by("pk"))
+
+
+def remaining(run: ReconciliationRun) -> set[str]:
+    """The kinds of which a run has found something new that it could not repair."""
+    with operator_scope("reconciliation"):
+        found = Discrepancy.objects.filter(state=DiscrepancyState.OPEN, last_seen_at__gte=run.started_at)
+        return set(found.filter(kind__in=run.found).values_list("kind", flat=True))
 
 
 def reconcile(*, started_by: str, since: date | None = None, repair: bool = True) -> ReconciliationRun:
@@ -107,11 +125,13 @@ def outstanding() -> dict[str, int]:
     return {kind.value: found.get(kind.value, 0) for kind in DiscrepancyKind}
 
 
-def last_finished() -> datetime | None:
-    """When a run last compared to its end."""
+def last_finished() -> dict[str, datetime | None]:
+    """When a run last compared to its end: one of everything, and any."""
     with operator_scope("metrics", level=logging.DEBUG):
         done = ReconciliationRun.objects.filter(error="", finished_at__isnull=False).order_by("-pk")
-        return done.values_list("finished_at", flat=True).first()
+        moments = done.values_list("finished_at", flat=True)
+        whole = moments.filter(read__since=BEGINNING.isoformat())
+        return {"everything": whole.first(), "any": moments.first()}
 
 
 def resolve(discrepancy: Discrepancy, *, reason: str, actor: str) -> None:
@@ -150,9 +170,14 @@ def _compared(check: Check, since: date, *, repair: bool) -> list[tuple[bool, bo
         db.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         differences = db.fetch_all(f"{find} LIMIT %(limit)s", parameters)
         noted = [_noted(check, difference, repair=repair) for difference in differences]
-        if since == BEGINNING and Discrepancy.objects.filter(kind=check.kind, state=DiscrepancyState.OPEN).exists():
-            db.execute(_GONE.format(find=check.find), parameters)
+        if since == BEGINNING and check.kind not in _COME_AND_GO:
+            _close_what_is_gone(check, parameters)
         return noted
+
+
+def _close_what_is_gone(check: Check, parameters: Mapping[str, Any]) -> None:
+    if Discrepancy.objects.filter(kind=check.kind, state=DiscrepancyState.OPEN).exists():
+        db.execute(_GONE.format(find=check.find), parameters)
 
 
 def _noted(check: Check, difference: Mapping[str, Any], *, repair: bool) -> tuple[bool, bool]:

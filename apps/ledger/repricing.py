@@ -44,7 +44,8 @@ _DUE = """
                            price.cache_write_usd, sums.plain, price.plain_output_usd, sums.reasoning,
                            price.reasoning_usd) AS cost_usd
      ) priced
-     WHERE {where} AND e.kind = 'usage' AND e.operation <> 'internal' AND sums.cost_usd IS DISTINCT FROM priced.cost_usd
+     WHERE {where} AND e.kind = 'usage' AND (e.operation <> 'internal' OR e.billable)
+       AND sums.cost_usd IS DISTINCT FROM priced.cost_usd
      ORDER BY e.id
 """
 _OF_A_MONTH = _DUE.format(where="e.payer_tenant_id = %(payer)s AND e.day >= %(month)s AND e.day < %(next)s")

@@ -99,6 +99,7 @@ def settle(
         functions.to_json(result),
         functions.to_json(metadata or {}),
     )
+    _alarm(row["outcome"], attempt_id)
     settlement = Settlement.of(row, counts, result)
     if settlement.overage_tokens:
         logger.error(
@@ -158,7 +159,13 @@ def report(
         functions.to_json(raw_usage),
     )
     outcome: Literal["late", "corrected", "repeated", "contradicted"] = row["ledger_report"]
+    _alarm(outcome, attempt_id)
     return outcome
+
+
+def _alarm(outcome: str, attempt_id: UUID) -> None:
+    if outcome == "contradicted":
+        logger.error("a call was counted that had been proven not to be", extra={"attempt": str(attempt_id)})
 
 
 def void(ctx: Scope, attempt_id: UUID, *, code: str = "", detail: str = "", request_id: str = "") -> bool:

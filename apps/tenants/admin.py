@@ -1,6 +1,5 @@
 """Operators' pages of tenants, plans, people and keys."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +11,14 @@ from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.html import format_html
+from rest_framework import serializers
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, BaseDialogForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
 from apps.core.admin_pages import OperatorAdmin, list_url
+from apps.core.api.fields import MetadataField
 from apps.tenants import services
 from apps.tenants.admin_columns import TenantFilter, TenantRecordAdmin
 from apps.tenants.models import ApiKey, Member, Tenant, Tier, User
@@ -29,18 +30,18 @@ class TierForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_defaults(self) -> dict[str, Any]:
         given = self.cleaned_data["defaults"]
-        defaults = {} if given is None else given
-        if not isinstance(defaults, dict):
-            raise forms.ValidationError('An object is expected, e.g. {"rag_config.max_results": 8}.')
-        if "\\u0000" in json.dumps(defaults):
-            raise forms.ValidationError("Null characters are not allowed.")
-        return defaults
+        try:
+            return MetadataField().to_internal_value({} if given is None else given)
+        except serializers.ValidationError as error:
+            complaint = " ".join(map(str, error.detail))
+            raise forms.ValidationError(f'{complaint} E.g. {{"rag_config.max_results": 8}}.') from error
 
-    def clean_max_output_tokens(self) -> int:
-        tokens: int = self.cleaned_data["max_output_tokens"]
-        if tokens < 1:
-            raise forms.ValidationError("An answer has one token at least.")
-        return tokens
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        for name in ("max_output_tokens", "max_upload_bytes", "max_question_characters"):
+            if cleaned.get(name) == 0:
+                self.add_error(name, "At least one: with none every request of the tier would be refused.")
+        return cleaned
 
 
 @admin.register(Tier)

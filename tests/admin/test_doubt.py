@@ -1,5 +1,7 @@
 """What operators do about doubt: resolve an unknown attempt, look into a discrepancy, have the books compared."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
@@ -102,6 +104,17 @@ def test_a_worker_compares_the_books_now(operator: Client, superuser: User, owne
     wait_until(lambda: asked_for(superuser).finished_at is not None, seconds=60)
     assert asked_for(superuser).found["budget_spent"] == 1
     check_books(owner.ctx)
+
+
+def test_a_comparison_whose_message_was_lost_is_made_with_the_hours(database: None) -> None:
+    lost, fresh = (reconciliation.begin(started_by="lost", since=clock.today("UTC")) for _ in range(2))
+    with operator_scope("test"):
+        ReconciliationRun.objects.filter(pk=lost.pk).update(started_at=clock.now() - timedelta(hours=1))
+    assert lost.pk in {run.pk for run in reconciliation.left_over()}
+    assert fresh.pk not in {run.pk for run in reconciliation.left_over()}
+    reconciliation.compare(lost)
+    assert lost.pk not in {run.pk for run in reconciliation.left_over()}
+    reconciliation.compare(fresh)
 
 
 def test_a_comparison_that_is_asked_for_twice_is_made_once(database: None) -> None:

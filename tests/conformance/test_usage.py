@@ -72,6 +72,21 @@ def test_text_may_hold_what_unicode_calls_line_breaks(remote: Tried, fake: FakeP
     assert "".join(chunk.delta for chunk in remote.stream()) == whole
 
 
+def test_null_characters_which_no_database_keeps_are_replaced(remote: Tried, fake: FakeProvider) -> None:
+    fake.fail("null_characters", times=2)
+    whole = remote.complete()
+    assert "\0" not in whole.text + whole.finish_reason
+    assert "\ufffd" in whole.text
+    assert "".join(chunk.delta for chunk in remote.stream()) == whole.text
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": float("nan")}, {"details": [[[[[[[[1]]]]]]]]}])
+def test_usage_that_no_database_keeps_is_none(remote: Tried, fake: FakeProvider, usage: dict[str, Any]) -> None:
+    fake.fail("usage", usage=usage, times=2)
+    for told in both_ways(remote):
+        assert (told.usage, told.raw_usage) == (None, {})
+
+
 def test_a_connection_is_used_again(remote: Tried, fake: FakeProvider) -> None:
     remote.complete()
     list(remote.stream())

@@ -20,6 +20,7 @@ always, an empty ``match`` every request; ``label`` is noted on the arrivals tha
 ``shape``          200 with JSON that lacks what matters: no choices, one vector too few
 ``no_text``        an answer that is a number
 ``line_breaks``    answer text that holds U+2028 and U+0085, unescaped
+``null_characters``  answer text, and the reason it ends for, that hold U+0000
 ``floats``         vectors as lists of numbers, whatever was asked for
 ``no_vectors``, ``nan``, …   embeddings that cannot be: see ``VECTORS``
 ``repeated_usage`` a stream tells a preliminary usage before the true one
@@ -77,7 +78,7 @@ KINDS = (
     | USAGES.keys()
     | VECTORS.keys()
     | BREAKING_OFF
-    | {"close", "drop", "stall", "slow", "shape", "no_text", "line_breaks"}
+    | {"close", "drop", "stall", "slow", "shape", "no_text", "line_breaks", "null_characters"}
     | {"hold", "drip", "floats", "repeated_usage", "usage"}
 )
 
@@ -135,6 +136,10 @@ def told(reply: Reply, fault: Mapping[str, Any]) -> Reply:
     elif kind == "line_breaks":
         text = reply.text.replace(" ", "\u2028", 1) + "\x85"
         body["choices"] = [{**body["choices"][0], "message": {"role": "assistant", "content": text}}]
+    elif kind == "null_characters":
+        text = reply.text.replace(" ", "\0", 1)
+        message = {"role": "assistant", "content": text}
+        body["choices"] = [{**body["choices"][0], "message": message, "finish_reason": "st\0p"}]
     return replace(reply, body=body, text=text)
 
 

@@ -222,7 +222,7 @@ class Model:
         if attempt.state == "void":
             self.note(attempt.operation.payer, "counted_void", f"attempt {attempt.id}")
             return "contradicted"
-        if attempt.state == "lost":
+        if (attempt.operation.payer.id, "lost_attempt", f"attempt {attempt.id}") in self.notes:
             self.note(attempt.operation.payer, "lost_attempt", f"attempt {attempt.id}")
         self._close(attempt, "settled" if attempt.estimate and attempt.state != "lost" else "lost", counts)
         if attempt.estimate is None:

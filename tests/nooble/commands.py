@@ -16,8 +16,13 @@ import pytest
 
 from settings.variables import ROOT, VARIABLES
 
-#: Makes the standard streams a terminal and the command its foreground, as a shell does.
-_ENTER = "import os, sys; os.login_tty(os.dup(0)); os.execvp(sys.argv[1], sys.argv[1:])"
+#: As somebody's shell does: Ctrl-C ends the command, although whoever runs the tests may have been told to ignore it,
+#: as everything is that a script starts in the background.
+_DEFAULTS = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+_EXECUTE = "os.execvp(sys.argv[1], sys.argv[1:])"
+_BY_A_SHELL = [sys.executable, "-c", _DEFAULTS + _EXECUTE]
+#: And makes the standard streams a terminal and the command its foreground.
+_IN_A_TERMINAL = [sys.executable, "-c", _DEFAULTS + "os.login_tty(os.dup(0)); " + _EXECUTE]
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -96,7 +101,7 @@ class Piped(Running):
 
     def __init__(self, command: Sequence[str], **variables: str) -> None:
         process = subprocess.Popen(
-            command,
+            [*_BY_A_SHELL, *command],
             cwd=ROOT,
             env=environment(variables),
             stdout=subprocess.PIPE,
@@ -112,7 +117,7 @@ class Foreground(Running):
     def __init__(self, command: Sequence[str], **variables: str) -> None:
         self._terminal, inside = os.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-c", _ENTER, *command],
+            [*_IN_A_TERMINAL, *command],
             cwd=ROOT,
             env=environment(variables),
             stdin=inside,

@@ -3,16 +3,14 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.files.storage import Storage
 from django.test import override_settings
 
-from apps.core.configuration import SETTINGS, Setting
 from nooble import checks
 from settings import env, services
 from settings.variables import VARIABLES, Variable
@@ -228,15 +226,6 @@ def test_a_command_that_calls_no_provider_needs_no_key() -> None:
     chosen = {"DEFAULT_CHAT_PROVIDER": "openai", "DEFAULT_CHAT_MODEL": "gpt-4o-mini"}
     assert run("manage.py", "check", **PRODUCTION | chosen).returncode == 0
     assert "nooble.E025" in run("manage.py", "check", "--deploy", **PRODUCTION | chosen).stderr
-
-
-def test_answers_longer_than_the_default_model_gives_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checks.default_models() == []
-    longer = replace(SETTINGS["llm_config.max_tokens"], default=4097)
-    monkeypatch.setitem(cast("dict[str, Setting]", SETTINGS), longer.name, longer)
-    [error] = checks.default_models()
-    assert (error.id, error.obj) == ("nooble.E023", "DEFAULT_CHAT_MODEL")
-    assert "4096 tokens at most" in error.msg
 
 
 def test_production_settings_pass_the_deployment_checks() -> None:

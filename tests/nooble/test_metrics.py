@@ -45,6 +45,7 @@ def test_who_does_not_bring_the_token_is_told_nothing(database: None, authorizat
     headers = {} if authorization is None else {"Authorization": authorization}
     response = Client().get("/metrics", headers=headers)
     assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
+    assert response["WWW-Authenticate"] == "Bearer"
 
 
 def test_without_a_token_in_the_settings_there_is_no_such_page(database: None, settings: Settings) -> None:
@@ -63,7 +64,7 @@ def test_every_metric_is_told_and_no_other(owner: Persona) -> None:
 def published(task: str, moment: datetime) -> Iterator[None]:
     """A periodic task that beat has published."""
     every, _ = IntervalSchedule.objects.get_or_create(every=1, period="days")
-    row = PeriodicTask.objects.create(name=task, task=task, interval=every, enabled=False)
+    row = PeriodicTask.objects.create(name=task, task=task, interval=every, enabled=True)
     PeriodicTask.objects.filter(pk=row.pk).update(last_run_at=moment)
     yield
     row.delete()
@@ -97,7 +98,7 @@ def test_differences_are_counted_until_somebody_looks_into_them(owner: Persona) 
     run = reconciliation.reconcile(started_by="test")
     after, kind = told(), ("nooble_discrepancies", "entry_without_operation")
     assert after[kind] - before[kind] == 1
-    assert after["nooble_reconciled_timestamp_seconds",] >= run.started_at.timestamp()
+    assert after["nooble_reconciled_timestamp_seconds", "everything"] >= run.started_at.timestamp()
 
 
 def test_work_that_nobody_does(owner: Persona) -> None:

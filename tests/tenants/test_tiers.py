@@ -154,6 +154,8 @@ def test_an_edit_is_of_one_tier(operator: Client, tier: Tier, owner: Persona) ->
         ("max_output_tokens", "0"),
         ("max_output_tokens", "-1"),
         ("max_upload_bytes", "-1"),
+        ("max_upload_bytes", "0"),
+        ("max_question_characters", "0"),
         ("max_question_characters", "many"),
         ("monthly_token_limit", "1" * 30),
         ("title", ""),

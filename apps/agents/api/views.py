@@ -211,8 +211,8 @@ class RunViewSet(TenantViewSet):
     def cancel(self, request: Request, pk: UUID) -> Response:
         """Cancel a run. One that has finished stays as it is.
 
-        What was consumed is charged: a call that is on its way when it has been answered, or, if its agent keeps
-        partial answers, at an estimate (`token_source: estimated`), as it is ended. No other is made.
+        What was consumed is charged: an answer on its way at an estimate (`token_source: estimated`), as its call is
+        ended within about a second. No other is made.
         """
         ctx = runs.in_scope(self.ctx, pk)
         return idempotency.in_one_transaction(

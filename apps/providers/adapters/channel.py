@@ -7,6 +7,7 @@ accept anything and would hide what a provider really sent.
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from apps.providers.lines import Line
 
 #: A provider that cannot be reached is known sooner than the answer's own time is up.
 CONNECT_SECONDS = 5.0
+
+#: How JSON writes a null character or half of a surrogate pair.
+_UNSTORABLE_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 #: A ``with_streaming_response.create`` of an SDK.
 Create = Callable[..., contextlib.AbstractContextManager[Any]]
@@ -98,6 +102,8 @@ class Channel:
     def _parsed(self, text: bytes) -> Mapping[str, Any]:
         try:
             data = json.loads(text)
+            if _UNSTORABLE_ESCAPE.search(text):
+                data = _storable(data)
         except (ValueError, RecursionError) as error:  # the second: arrays in arrays without an end
             raise ProviderBadResponseError(f"{self.name} sent an answer that is not JSON.") from error
         if not isinstance(data, dict):
@@ -117,6 +123,15 @@ class Channel:
             raise failures.of_transport(error, self.http, self.name) from error
         except UnicodeEncodeError as error:
             raise ProviderRefusedError(f"The request for {self.name} holds characters that UTF-8 cannot.") from error
+
+
+def _storable(value: Any) -> Any:
+    """What was read from JSON, without characters that no text in PostgreSQL can have."""
+    if isinstance(value, str):
+        return failures.storable(value)
+    if isinstance(value, dict):
+        return {failures.storable(name): _storable(inner) for name, inner in value.items()}
+    return [_storable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _id_of(response: Any) -> str:

@@ -1,6 +1,7 @@
 """From the exceptions of an SDK and its httpx to ours, by the one question: can the provider have counted the call?"""
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -21,6 +22,8 @@ from apps.providers.errors import (
 
 #: Of a provider's own message, so much is passed on.
 LONGEST_MESSAGE = 300
+#: What no text in PostgreSQL can hold.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def of_status(error: Any, name: str, secret: str) -> ProviderError:
@@ -93,7 +96,12 @@ def _message(error: Any, secret: str) -> str:
     inner = body.get("error", body)
     message = inner.get("message") if isinstance(inner, Mapping) else inner
     text = message if isinstance(message, str) and message else "it gave no reason."
-    return _without(text, secret)[:LONGEST_MESSAGE]
+    return storable(_without(text, secret)[:LONGEST_MESSAGE])
+
+
+def storable(text: str) -> str:
+    """The text with a replacement character for each null character and each half of a surrogate pair."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def _without(text: str, secret: str) -> str:

@@ -11,7 +11,7 @@ from apps.ledger.types import DiscrepancyKind
 class Command(BaseCommand):
     help = (
         "Compare entries, statistics, budgets, operations and attempts; repair what the books themselves can repair. "
-        "Fails if something remains that somebody must look at."
+        "Fails if it finds something new that somebody must look at."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,9 +26,8 @@ class Command(BaseCommand):
             if found or repaired:
                 self.stdout.write(f"{found:>8} new: {kind.label}; {repaired} repaired")
         if not run.found and not run.repaired:
-            self.stdout.write("The books agree; nothing new was found.")
-        left = {kind for kind, count in run.found.items() if count > run.repaired.get(kind, 0)}
-        if left - {DiscrepancyKind.UNPRICED_MODEL}:
+            self.stdout.write("Nothing new was found.")
+        if reconciliation.remaining(run) - {DiscrepancyKind.UNPRICED_MODEL}:
             raise CommandError("Some of it cannot be repaired from the books. See the discrepancies in the admin.")
 
 

@@ -4,7 +4,8 @@
 --
 -- Locks are taken in one order everywhere: operation, attempt, entry, daily rows, monthly rows, budget; rows of one
 -- table by their key, of a payer's budgets the latest month first. The budget is the hot row, so it comes last and is
--- held for the shortest time. A refusal raises, and so undoes everything before it.
+-- held for the shortest time. A refusal raises, and so undoes everything before it. A discrepancy may be locked anywhere:
+-- its subject is an operation, an attempt or an entry that the same transaction has locked or written.
 --
 -- Hold and settle are the busiest statements of nooble, and most of what a statement costs is starting its executor. So
 -- they read what they need in the statement that uses it; and what they call returns a value, because an assignment is
@@ -277,7 +278,7 @@ BEGIN
         was.operation_id, was.attempt_id, was.id, was.token_type, was.operation, was.provider, was.model,
         was.model_family, p_counts.fresh_input_tokens, p_counts.cached_input_tokens, p_counts.cache_write_tokens,
         p_counts.plain_output_tokens, p_counts.reasoning_tokens, v_total, p_counts.token_source, was.billable,
-        coalesce(p_cost, CASE WHEN was.operation = 'internal' THEN 0 ELSE ledger_cost(
+        coalesce(p_cost, CASE WHEN was.operation = 'internal' AND NOT was.billable THEN 0 ELSE ledger_cost(
             p_counts.fresh_input_tokens, price.fresh_input_usd, p_counts.cached_input_tokens, price.cached_input_usd,
             p_counts.cache_write_tokens, price.cache_write_usd, p_counts.plain_output_tokens, price.plain_output_usd,
             p_counts.reasoning_tokens, price.reasoning_usd) END),
@@ -341,7 +342,7 @@ BEGIN
                v.plain_output_tokens, v.reasoning_tokens,
                v.fresh_input_tokens + v.cached_input_tokens + v.cache_write_tokens + v.plain_output_tokens
                + v.reasoning_tokens, v.token_source, v.billable,
-               CASE WHEN v.operation = 'internal' THEN 0 ELSE ledger_cost(
+               CASE WHEN v.operation = 'internal' AND NOT v.billable THEN 0 ELSE ledger_cost(
                            v.fresh_input_tokens, p.fresh_input_usd, v.cached_input_tokens, p.cached_input_usd,
                            v.cache_write_tokens, p.cache_write_usd, v.plain_output_tokens, p.plain_output_usd,
                            v.reasoning_tokens, p.reasoning_usd) END,
@@ -357,7 +358,7 @@ BEGIN
              ORDER BY x.key, x.n
           ) v LEFT JOIN LATERAL ledger_price_of(p_payer, v.provider, v.model, v.occurred_at) p
                 -- What no provider did costs nothing, whatever its model costs.
-                ON p.id IS NOT NULL AND v.operation <> 'internal'
+                ON p.id IS NOT NULL AND (v.operation <> 'internal' OR v.billable)
          ORDER BY v.key
         ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
         RETURNING id

@@ -237,7 +237,10 @@ BEGIN
             'operation_id', op.id, 'total_tokens', v_total, 'provider_request_id', p_provider_request_id,
             'raw_usage', p_raw_usage));
         RETURN 'contradicted';
-    ELSIF att.state = 'lost' THEN
+    ELSIF att.state = 'lost' AND EXISTS (
+        SELECT FROM ledger_discrepancy d
+         WHERE d.tenant_id = op.payer_tenant_id AND d.kind = 'lost_attempt' AND d.subject = 'attempt ' || att.id) THEN
+        -- It had been given up.
         PERFORM ledger_note(op.payer_tenant_id, 'lost_attempt', 'attempt ' || att.id, v_total, jsonb_build_object(
             'operation_id', op.id, 'provider', att.provider, 'model', att.model, 'total_tokens', v_total,
             'provider_request_id', p_provider_request_id));
