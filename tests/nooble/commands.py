@@ -26,8 +26,9 @@ _IN_A_TERMINAL = [sys.executable, "-c", _DEFAULTS + "os.login_tty(os.dup(0)); " 
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """What this process inherited, with none of nooble's variables but these."""
+    """What this process inherited, without the variables of nooble, except these, and of a make that runs the tests."""
     ours = {variable.name for variable in VARIABLES} | {"DJANGO_SETTINGS_MODULE", "FAKE_PROVIDER_URL"}
+    ours |= {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
     return {**{name: value for name, value in os.environ.items() if name not in ours}, **variables}
 
 
