@@ -151,7 +151,7 @@ def short(seconds: float) -> Form:
         cancels=2,
         documents=2,
         tight=8,
-        strikes={"kill": 4, "stop": 2},
+        strikes={"kill": 6, "stop": 2},
         events={
             "child killed": 1,
             "message delivered twice": 4,

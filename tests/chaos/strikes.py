@@ -214,8 +214,12 @@ class Striker:
         self._run(last)
 
     def _cut(self, event: Event) -> None:
+        """Cut the connections that there are, once there are any: another strike may have left none."""
         proxy = self.cluster.redis_proxy if event.kind.startswith("broker") else self.cluster.database_proxy
-        self.hits[event.kind] += bool(proxy.reset())
+        deadline = time.monotonic() + 10
+        while not (cut := proxy.reset()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.hits[event.kind] += bool(cut)
 
     def _restart(self, event: Event) -> None:
         self.cluster.restart_database()

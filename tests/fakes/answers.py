@@ -113,7 +113,8 @@ def events(reply: Reply, *, groq: bool, usage: bool) -> Iterator[dict[str, Any]]
     for piece in re.findall(r"\S+\s*|\s+", reply.text):
         yield {**shared, **_choice({"content": piece})}
     closing = {"x_groq": {"id": opening["x_groq"]["id"], "usage": reply.body.get("usage")}} if groq else {}
-    yield {**shared, **_choice({}, reply.body["choices"][0]["finish_reason"]), **closing}
+    ending = [_choice({}, choice["finish_reason"]) for choice in reply.body["choices"]]
+    yield from ({**shared, **end, **closing} for end in ending or [{"choices": []}])
     if usage and not groq and "usage" in reply.body:
         yield {**shared, "choices": [], "usage": reply.body["usage"]}
 
