@@ -218,7 +218,7 @@ def _fail(ctx: ExecutionContext, run: Run, error: NoobleError) -> None:
         failed = work.advance(
             run,
             status=RunStatus.FAILED,
-            error_code=error.code,
+            error_code=error.reason,
             error_detail=_told(ctx, error),
             **run.final,
         )
@@ -229,7 +229,7 @@ def _fail(ctx: ExecutionContext, run: Run, error: NoobleError) -> None:
 
 def _told(ctx: ExecutionContext, error: NoobleError) -> str:
     """The error's detail as the consumer may read it: how another tenant's budget stands is that tenant's business."""
-    if error.code == "budget_exceeded" and ctx.payer_tenant_id != ctx.tenant_id:
+    if error.reason == "budget_exceeded" and ctx.payer_tenant_id != ctx.tenant_id:
         return "The budget of the agent's owner, who pays for its answers, does not cover this one. Ask the owner."
     return error.detail
 

@@ -218,7 +218,7 @@ def _fail_document(ctx: ExecutionContext, document: Document, error: NoobleError
         failed = work.advance(
             document,
             status=DocumentStatus.FAILED,
-            error_code=error.code,
+            error_code=error.reason,
             error_detail=error.detail,
             lease_expires_at=None,
             finished_at=Now(),
@@ -233,7 +233,7 @@ def _fail_batch(ctx: ExecutionContext, batch: EmbeddingBatch, error: NoobleError
         if not work.advance(batch, status=BatchStatus.FAILED, lease_expires_at=None):
             return
         _documents(batch).update(
-            status=DocumentStatus.FAILED, error_code=error.code, error_detail=error.detail, finished_at=Now()
+            status=DocumentStatus.FAILED, error_code=error.reason, error_detail=error.detail, finished_at=Now()
         )
         operations.abandon(ctx, error, charge=_charge(batch.document, batch))
         work.bury(batch, error)

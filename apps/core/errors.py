@@ -35,6 +35,11 @@ class NoobleError(Exception):
         self.extra = extra
         super().__init__(self.detail)
 
+    @property
+    def reason(self) -> str:
+        """The code that is written down of work that failed with this."""
+        return self.code
+
     @classmethod
     def title(cls) -> str:
         """The first line of the class's docstring."""

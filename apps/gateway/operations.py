@@ -24,14 +24,14 @@ def abandon(
     """
     key = charge.idempotency_key(ctx.tenant_id, ctx.created_at) if charge else None
     pending = till.pending(ctx, run_id=run_id, idempotency_key=key)
-    return sum(till.fail(ctx, row, epoch=None, code=error.code, detail=error.detail) for row in pending)
+    return sum(till.fail(ctx, row, epoch=None, code=error.reason, detail=error.detail) for row in pending)
 
 
 def cancel(ctx: ExecutionContext, *, run_id: UUID) -> int:
     """End what is pending of a run whose answer nobody wants any more, unless a call is on its way; returns how many.
 
-    In the caller's transaction, after its own row. The provider counts a call that is on its way, so it is charged when
-    it is answered; whoever makes it looks up before the next.
+    In the caller's transaction, after its own row. The provider counts a call that is on its way, so its operation is
+    left to whoever makes it: an answer is left and charged at an estimate, vectors are charged when they have come.
     """
     return sum(till.cancel(ctx, row, detail="Its run was cancelled.") for row in till.idle(ctx, run_id=run_id))
 

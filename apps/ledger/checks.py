@@ -7,15 +7,13 @@ a difference that is only work in progress. Nothing is locked. Every statement r
 
 from dataclasses import dataclass
 
+from apps.ledger.models.sums import GROUP
 from apps.ledger.types import BUCKETS, DiscrepancyKind
 
 #: What a statistics row is a sum of, in the table's own names.
 SUMS = (*BUCKETS, "total_tokens", "cost_usd", "entries", "unpriced_entries")
 #: What makes it one row, beside its day or month.
-KEYS = (
-    *("payer_tenant_id", "owner_tenant_id", "tenant_id", "provider", "model", "agent_id", "collection_id"),
-    *("operation", "token_type", "token_source", "billable"),
-)
+KEYS = tuple(GROUP)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,10 +33,24 @@ class OperationInProgressError(BusyError):
     code = "operation_in_progress"
 
 
+#: What an operation says that no error has ended: nobody wanted it any more, or nobody drove it.
+WITHOUT_ERROR = frozenset({"", "cancelled", "abandoned"})
+
+
 class OperationEndedError(ConflictError):
     """The operation has failed or was cancelled, for good."""
 
     code = "operation_ended"
+
+    def __init__(self, detail: str = "", *, ended_with: str = "") -> None:
+        """``ended_with`` is the operation's own ``error_code``."""
+        super().__init__(detail)
+        self._ended_with = ended_with
+
+    @property
+    def reason(self) -> str:
+        """The error that it failed with, as whoever was told then was told."""
+        return self._ended_with if self._ended_with not in WITHOUT_ERROR else self.code
 
 
 class InvalidUsageError(NoobleError):

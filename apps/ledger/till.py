@@ -265,4 +265,5 @@ def _held(row: Mapping[str, Any], call: Call) -> Held:
         case "busy":
             raise OperationInProgressError("Wait for it: its result will be the answer to this request too.")
         case _:
-            raise OperationEndedError(row["error_detail"] or "Send it again as a new request.")
+            detail = row["error_detail"] or "Send it again as a new request."
+            raise OperationEndedError(detail, ended_with=row["error_code"])

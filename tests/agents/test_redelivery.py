@@ -144,3 +144,18 @@ def test_it_asks_without_what_was_said_after_the_question(
     first, second = asked(scene, question)
     assert first == second
     assert [message["role"] for message in first["messages"]] == ["system", "user", "user"]
+
+
+def test_it_fails_for_the_reason_for_which_its_call_was_refused(
+    scene: Scene, buyers: Buyers, agent: str, question: str
+) -> None:
+    """Its worker died when the operation had been failed, and before the run was."""
+    scene.fake.fail("400", match={"path": "chat", "contains": question})
+    run_id = scene.ask(agent, question)
+    assert deliver(scene, buyers, run_id, kill=["after fail", 0])["status"] == -signal.SIGKILL
+    expire(scene)
+    assert deliver(scene, buyers, run_id)["bought"] == "delivered"
+    run = scene.run(run_id)
+    assert (run.status, run.error_code, run.deliveries) == ("failed", "provider_refused", 2)
+    assert "(400)" in run.error_detail
+    assert len(asked(scene, question)) == 1

@@ -9,7 +9,9 @@ from apps.collections.models import Document, EmbeddingBatch
 from apps.core import dispatch
 from apps.core.db import operator_scope, unit_of_work
 from apps.core.work import MAX_DELIVERIES
+from apps.ledger import till
 from apps.ledger.models import Operation
+from apps.ledger.types import Admitted, Call
 from apps.tenants.models import Tenant
 from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene
@@ -54,6 +56,27 @@ def test_a_soft_limit_lets_a_document_in(make_tenant: MakeTenant, fake_provider:
     with operator_scope("test"):
         Tenant.objects.filter(pk=persona.tenant.pk).update(hard_limit=False)
     assert chunk(Scene(persona=persona, fake=fake_provider, provider="fake")).status == "embedding"
+
+
+@pytest.mark.parametrize(
+    ("ended_with", "told"), [("provider_refused", "provider_refused"), ("abandoned", "operation_ended")]
+)
+def test_a_document_fails_for_the_reason_for_which_its_operation_had_ended(
+    owner: Persona, fake_provider: FakeProvider, ended_with: str, told: str
+) -> None:
+    """Whoever failed the operation died before the batch was failed."""
+    scene = Scene(persona=owner, fake=fake_provider, provider="fake")
+    document = chunk(scene)
+    with unit_of_work(owner.ctx):
+        batch = EmbeddingBatch.objects.select_related("document").get(document=document.pk, ordinal=0)
+    call = Call(provider="fake", model="fake-embedding", hold_tokens=100, deadline_seconds=30)
+    held = till.hold(batch.context, ingestion._charge(batch.document, batch), call)
+    assert isinstance(held, Admitted)
+    till.void(batch.context, held.attempt_id)
+    assert till.fail(batch.context, held.operation_id, epoch=held.epoch, code=ended_with, detail="It said no.")
+    ingestion.embed_batch(owner.ctx, batch.pk, task_id="next")
+    after = scene.document(document.pk)
+    assert (after.status, after.error_code, after.error_detail) == ("failed", told, "It said no.")
 
 
 def test_the_operation_of_a_batch_that_is_given_up_ends_with_its_reason(

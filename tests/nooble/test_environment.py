@@ -218,7 +218,10 @@ def test_a_value_that_nothing_could_come_of_is_refused(name: str, given: dict[st
 def test_a_model_that_only_the_service_can_know_is_taken() -> None:
     service = {"base_url": "http://llm.example.com/v1", "api_key": "any"}
     names = {"DEFAULT_EMBEDDING_PROVIDER": "openai", "DEFAULT_EMBEDDING_MODEL": "wordllama-256"}
+    with override_settings(NOOBLE_PROVIDERS={"openai": {"api_key": "any"}}, **names):
+        assert [error.id for error in checks.default_models()] == ["nooble.E022"]
     with override_settings(NOOBLE_PROVIDERS={"openai": service}, **names):
+        assert checks.default_models() == []
         checks.require_environment()
 
 
