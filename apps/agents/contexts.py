@@ -1,31 +1,27 @@
 """From a chat request to its ExecutionContext: request, agent, tier and deployment, resolved once."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from rest_framework.request import Request
 
 from apps.agents import services, shares
-from apps.agents.errors import AgentNotFoundError, PreferenceConflictError
+from apps.agents.errors import AgentNotFoundError
 from apps.agents.models import AgentVersion
 from apps.collections import services as collections
 from apps.collections.errors import CollectionNotFoundError
-from apps.core import configuration
+from apps.core import configuration, headers
 from apps.core.configuration import Level, Resolved
 from apps.core.context import ExecutionContext, LLMConfig, ProcessingConfig, RagCollection, RagConfig
 from apps.core.db import unit_of_work
 from apps.core.errors import FieldError, InvalidRequestError
+from apps.core.headers import Sent
 from apps.providers import catalog
 from apps.tenants import entry
 from apps.tenants.types import Principal
-
-MAX_COLLECTIONS = 20
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,48 +36,30 @@ class ChatBody:
     collections: tuple[UUID, ...] | None = None
 
 
-def _number(kind: type) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            return kind(text)
-        except ValueError as error:
-            raise ValueError(f"expected {'a number' if kind is float else 'a whole number'}") from error
-
-    return read
-
-
-#: Header → the setting it sets, and how its text is read.
-HEADERS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
-    "X-LLM-Provider": ("llm_config.provider", entry.label),
-    "X-LLM-Model": ("llm_config.model", entry.label),
-    "X-LLM-Temperature": ("llm_config.temperature", _number(float)),
-    "X-LLM-Max-Tokens": ("llm_config.max_tokens", _number(int)),
-    "X-RAG-Similarity-Threshold": ("rag_config.similarity_threshold", _number(float)),
-    "X-RAG-Results-Limit": ("rag_config.max_results", _number(int)),
-}
-
-
 def chat_context(request: Request, body: ChatBody, *, created_at: datetime | None = None) -> ExecutionContext:
     """The context of one question to an agent, its own or one that is shared with the tenant.
 
     Plan and tier settings are those of the tenant that asks. Raises what the headers, the body and the agent's settings
     deserve.
     """
-    who = entry.principal(request)
+    who, sent = entry.principal(request), headers.read(request)
     own = entry.context(request, context_type="chat", created_at=created_at)
-    named = _agent_id(request, body)
+    named = _agent_id(sent, body)
     base = shares.using(own, named)
     with unit_of_work(base):
         agent = services.get_agent(base, named)
         version = services.current_version(agent)
-        resolved = resolve(who, version, requested=_requested(request, body))
-        chosen = _collections(request, base, body, version)
-        rag = _rag_config(base, resolved, chosen)
+        requested = headers.merged(body.preferences or {}, sent, "llm_config", "rag_config")
+        resolved = resolve(who, version, requested=requested)
+        chosen = _collections(sent, base, body, version)
+        rag = _rag_config(base, sent, resolved, chosen)
     return base.model_copy(
         update={
             "agent_id": agent.pk,
             "agent_version": version.number,
-            "conversation_id": _conversation_id(request, body),
+            "conversation_id": headers.agreed(
+                "conversation_id", body.conversation_id, "X-Conversation-ID", sent.get("X-Conversation-ID")
+            ),
             "llm_config": LLMConfig(**resolved.section("llm_config")),
             "rag_config": rag,
             "processing_config": ProcessingConfig(**resolved.section("processing_config")),
@@ -113,32 +91,18 @@ def resolve(who: Principal, version: AgentVersion, *, requested: Mapping[str, An
     return resolved
 
 
-def _agent_id(request: Request, body: ChatBody) -> UUID:
-    named = _same("agent_id", body.agent_id, "X-Agent-ID", entry.header(request, "X-Agent-ID", entry.identifier))
+def _agent_id(sent: Sent, body: ChatBody) -> UUID:
+    named = headers.agreed("agent_id", body.agent_id, "X-Agent-ID", sent.get("X-Agent-ID"))
     if named is None:
         raise AgentNotFoundError("Name the agent: `agent_id` in the body or the header X-Agent-ID.")
     return named
 
 
-def _conversation_id(request: Request, body: ChatBody) -> UUID | None:
-    header = entry.header(request, "X-Conversation-ID", entry.identifier)
-    return _same("conversation_id", body.conversation_id, "X-Conversation-ID", header)
-
-
-def _requested(request: Request, body: ChatBody) -> dict[str, Any]:
-    """What this request asks for, from its headers and its ``model_preferences``; they may not disagree."""
-    preferences = dict(body.preferences or {})
-    for header, (setting, read) in HEADERS.items():
-        value = entry.header(request, header, read)
-        if value is not None:
-            preferences[setting] = _same(setting, preferences.get(setting), header, value)
-    return preferences
-
-
-def _collections(request: Request, ctx: ExecutionContext, body: ChatBody, version: AgentVersion) -> list[UUID]:
+def _collections(sent: Sent, ctx: ExecutionContext, body: ChatBody, version: AgentVersion) -> list[UUID]:
     """What is searched: of a shared agent only what it searches itself, not what else its owner has."""
-    header = entry.header(request, "X-RAG-Collections", _identifiers)
-    chosen = _same("collections", body.collections, "X-RAG-Collections", header)
+    chosen = headers.agreed("collections", body.collections, "X-RAG-Collections", sent.get("X-RAG-Collections"))
+    if "X-Collection-ID" in sent:
+        chosen = headers.agreed("collections", chosen, "X-Collection-ID", (sent["X-Collection-ID"],))
     if chosen is None:
         return list(version.collections)
     foreign = [each for each in chosen if each not in version.collections]
@@ -147,21 +111,11 @@ def _collections(request: Request, ctx: ExecutionContext, body: ChatBody, versio
     return list(chosen)
 
 
-def _identifiers(text: str) -> tuple[UUID, ...]:
-    refusal = f"expected a JSON list of at most {MAX_COLLECTIONS} collection ids"
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(refusal) from error
-    if not isinstance(found, list) or len(found) > MAX_COLLECTIONS:
-        raise ValueError(refusal)
-    return tuple(entry.identifier(str(item)) for item in found)
-
-
-def _rag_config(ctx: ExecutionContext, resolved: Resolved, chosen: list[UUID]) -> RagConfig:
+def _rag_config(ctx: ExecutionContext, sent: Sent, resolved: Resolved, chosen: list[UUID]) -> RagConfig:
     values = resolved.section("rag_config")
     threshold = values.pop("similarity_threshold")
     spaces = collections.live_spaces(ctx, chosen)
+    collections.require_spaces(spaces, headers.overrides(sent, "embedding_config"))
     return RagConfig(
         collections=tuple(
             RagCollection(
@@ -174,13 +128,6 @@ def _rag_config(ctx: ExecutionContext, resolved: Resolved, chosen: list[UUID]) -
         ),
         **values,
     )
-
-
-def _same(field: str, in_body: T | None, header: str, in_header: T | None) -> T | None:
-    """The one value that body or header gives; raises when they give two."""
-    if in_body is not None and in_header is not None and in_body != in_header:
-        raise PreferenceConflictError(f"The body's {field} and the header {header} differ. Send one of them.")
-    return in_header if in_body is None else in_body
 
 
 def _refused(field: str, detail: str) -> InvalidRequestError:

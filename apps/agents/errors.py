@@ -37,12 +37,6 @@ class NotReplayableError(ConflictError):
     code = "not_replayable"
 
 
-class PreferenceConflictError(InvalidRequestError):
-    """A header and the body ask for different things."""
-
-    code = "preference_conflict"
-
-
 class ContextTooLongError(InvalidRequestError):
     """The question does not fit into the model's window."""
 

@@ -1,5 +1,6 @@
 """Documents enter, are tried again, and leave."""
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from apps.collections.models import Document, EmbeddingBatch, EmbeddingSpace
 from apps.collections.types import BatchStatus, DocumentStatus
 from apps.core import clock, configuration
 from apps.core.configuration import Level
-from apps.core.context import ExecutionContext
+from apps.core.context import ContextRefusedError, ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import TooLargeError
 from apps.core.ids import new_id
@@ -32,6 +33,7 @@ from apps.core.ids import new_id
 INGESTION_SECONDS = 900
 
 _BATCH_SIZE = "processing_config.batch_size"
+_CHUNK_SIZE = "processing_config.chunk_size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +61,22 @@ def add_document(
     *,
     max_bytes: int,
     tier_defaults: Mapping[str, Any],
+    requested: Mapping[str, Any] | None = None,
 ) -> Added:
     """Take in a document; its work begins when the transaction commits.
 
-    The same content is in a collection once: uploading it again returns the document that is there, and tries it again
-    if it had failed.
+    ``requested`` are the request's settings, by dotted name: a size of chunks of its own, and an embedding, which must
+    be the collection's. The same content is in a collection once: uploading it again returns the document that is
+    there, and tries it again if it had failed.
     """
     _check_size(upload, max_bytes)
     content_hash = hashlib.sha256(upload.data).hexdigest()
     with unit_of_work(ctx):
         [space] = services.live_spaces(ctx, [collection_id])
+        chunking = _chunking_of(space, requested or {})
         known = Document.objects.filter(collection_id=collection_id, content_hash=content_hash).first()
         if known is None:
-            document = _insert(_ingestion_context(ctx, space, tier_defaults), space, upload, content_hash)
+            document = _insert(_ingestion_context(ctx, space, tier_defaults, chunking), space, upload, content_hash)
             if document is not None:
                 return Added(document=document, created=True)
             # Somebody uploaded the same bytes at the same time and committed first: theirs is the document.
@@ -91,7 +96,8 @@ def retry_document(ctx: ExecutionContext, document_id: UUID, *, tier_defaults: M
         document = get_document(ctx, document_id, lock=True)
         if document.status != DocumentStatus.FAILED:
             raise NotRetriableError(f"The document is {document.status}.")
-        document.signed_context = _ingestion_context(ctx, document.space, tier_defaults).sign()
+        context = _ingestion_context(ctx, document.space, tier_defaults, _asked_before(document))
+        document.signed_context = context.sign()
         document.error_code = document.error_detail = ""
         document.finished_at = None
         if batches:
@@ -169,10 +175,29 @@ def _insert(ctx: ExecutionContext, space: EmbeddingSpace, upload: Upload, conten
     return row
 
 
+def _chunking_of(space: EmbeddingSpace, requested: Mapping[str, Any]) -> dict[str, Any]:
+    """What the request says of the chunks; raises EmbeddingSpaceMismatchError for what it says of their vectors."""
+    chunking = {name: value for name, value in requested.items() if name == _CHUNK_SIZE}
+    services.require_spaces([space], {name: value for name, value in requested.items() if name not in chunking})
+    return chunking
+
+
+def _asked_before(document: Document) -> dict[str, Any]:
+    """What the upload said of the chunks, as the row's context remembers it, unless its key was thrown away."""
+    with contextlib.suppress(ContextRefusedError):
+        ctx = document.context
+        if ctx.processing_config and ctx.config_sources.get(_CHUNK_SIZE) == Level.REQUEST:
+            return {_CHUNK_SIZE: ctx.processing_config.chunk_size}
+    return {}
+
+
 def _ingestion_context(
-    ctx: ExecutionContext, space: EmbeddingSpace, tier_defaults: Mapping[str, Any]
+    ctx: ExecutionContext, space: EmbeddingSpace, tier_defaults: Mapping[str, Any], requested: Mapping[str, Any]
 ) -> ExecutionContext:
-    resolved = configuration.resolve({Level.TIER: configuration.check(tier_defaults, level=Level.TIER)})
+    tier = configuration.check(tier_defaults, level=Level.TIER)
+    resolved = configuration.resolve({Level.REQUEST: requested, Level.TIER: tier})
+    # How it is cut was decided when the space was made, unless the request says: no lower level does.
+    decided = [_BATCH_SIZE, *requested]
     return ctx.model_copy(
         update={
             "context_id": new_id(),
@@ -183,8 +208,7 @@ def _ingestion_context(
             "embedding_config": services.embedding_config(space),
             "collection_config": services.collection_config(space),
             "processing_config": services.processing_config(space, resolved),
-            # How it is cut was decided when the space was made: what is decided now is the size of its batches.
-            "config_sources": {_BATCH_SIZE: resolved.sources[_BATCH_SIZE]},
+            "config_sources": {name: resolved.sources[name] for name in decided},
         }
     )
 

@@ -64,6 +64,15 @@ class DocumentNotFoundError(NotFoundError):
     code = "document_not_found"
 
 
+class EmbeddingSpaceMismatchError(ConflictError):
+    """The collection's vectors are of another embedding space.
+
+    Vectors of different models, or of different lengths, cannot be compared. Both spaces stand in the error.
+    """
+
+    code = "embedding_space_mismatch"
+
+
 class LanguageUnknownError(InvalidRequestError):
     """There is no stemmer for this language."""
 

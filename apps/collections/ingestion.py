@@ -48,7 +48,9 @@ def _chunk(ctx: ExecutionContext, document: Document) -> None:
     with unit_of_work(ctx):
         space = document.space
     count = functools.partial(_count, provider=space.provider, model=space.model)
-    drafts = chunk(parsed, size=space.chunk_size, overlap=space.chunk_overlap, count=count)
+    assert ctx.processing_config is not None
+    size, overlap = ctx.processing_config.chunk_size, ctx.processing_config.chunk_overlap
+    drafts = chunk(parsed, size=size, overlap=overlap, count=count)
     # Half a document is no use: what cannot be embedded to its end is not begun. Each batch then takes its own hold.
     operations.require_budget(ctx, sum(draft.tokens for draft in drafts))
     _book_chunking(ctx, document, drafts)

@@ -1,13 +1,13 @@
 """What can be done with collections."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
 
-from apps.collections.errors import CollectionNotFoundError, LanguageUnknownError
+from apps.collections.errors import CollectionNotFoundError, EmbeddingSpaceMismatchError, LanguageUnknownError
 from apps.collections.models import Collection, Document, EmbeddingSpace
 from apps.collections.types import SpaceState
 from apps.core import configuration
@@ -105,6 +105,24 @@ def live_spaces(ctx: ExecutionContext, collection_ids: list[UUID]) -> list[Embed
     return [spaces[collection_id] for collection_id in dict.fromkeys(collection_ids)]
 
 
+def require_spaces(spaces: Iterable[EmbeddingSpace], wanted: Mapping[str, Any]) -> None:
+    """Refuse vectors of another space than the collections'; raises EmbeddingSpaceMismatchError.
+
+    ``wanted`` is what a request asks for, by dotted name of the setting; what it leaves out is the collection's.
+    """
+    for space in spaces:
+        own = embedding_config(space).model_dump(include={"provider", "model", "dimensions"})
+        asked = own | {name.removeprefix("embedding_config."): value for name, value in wanted.items()}
+        if asked != own:
+            raise EmbeddingSpaceMismatchError(
+                f"The collection {space.collection_id} is embedded with {own['provider']}'s {own['model']} in "
+                f"{own['dimensions']} dimensions. Leave the headers X-Embedding-* out: its own are used.",
+                collection_id=str(space.collection_id),
+                collection_space=own,
+                requested_space=asked,
+            )
+
+
 def embedding_config(space: EmbeddingSpace) -> EmbeddingConfig:
     """How everything that is compared with this space's vectors is embedded."""
     return EmbeddingConfig(provider=space.provider, model=space.model, dimensions=space.dimensions)
@@ -120,9 +138,12 @@ def collection_config(space: EmbeddingSpace) -> CollectionConfig:
 
 
 def processing_config(space: EmbeddingSpace, resolved: Resolved) -> ProcessingConfig:
-    """How documents are taken in: cut as the space says, everything else as it was resolved."""
-    cut = {"chunk_size": space.chunk_size, "chunk_overlap": space.chunk_overlap}
-    return ProcessingConfig(**{**resolved.section("processing_config"), **cut})
+    """How documents are taken in: cut as the request says, else as the space does; everything else as resolved."""
+    values = resolved.section("processing_config")
+    asked = resolved.sources["processing_config.chunk_size"] == Level.REQUEST
+    size = min(values["chunk_size"], values["max_text_length"]) if asked else space.chunk_size
+    cut = {"chunk_size": size, "chunk_overlap": min(space.chunk_overlap, size // 2)}
+    return ProcessingConfig(**{**values, **cut})
 
 
 def delete_files(keys: list[str]) -> None:

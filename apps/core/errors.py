@@ -74,6 +74,12 @@ class NotFoundError(NoobleError):
     status = 404
 
 
+class PreferenceConflictError(InvalidRequestError):
+    """A header and the rest of the request ask for different things."""
+
+    code = "preference_conflict"
+
+
 class ConflictError(NoobleError):
     """The request contradicts what is already there."""
 

@@ -4,17 +4,15 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
-from apps.core.api.schema import LABEL, UUID, header
+from apps.core import headers
 
 #: What :func:`apps.tenants.entry.context` reads.
-HEADERS = [
-    header("X-Tenant-ID", "The key decides the tenant; if this is sent, it must say the same.", UUID),
-    header("X-Tenant-Tier", "The tenant's tier; if this is sent, it must be right.", LABEL),
-    header("X-Session-ID", "The realtime session that the request belongs to; generated if absent.", LABEL),
-    header("X-User-ID", "The caller's own user, for its records.", LABEL),
-    header("X-Request-Source", "What sends the request, for the caller's records.", LABEL),
-    header("X-Client-Version", "The version of what sends the request, for the caller's records.", LABEL),
-]
+HEADERS = headers.parameters(
+    (
+        *("X-Tenant-ID", "X-Tenant-Tier", "X-Session-ID"),
+        *("X-User-ID", "X-Request-Source", "X-Client-Version", "X-Context-Type"),
+    )
+)
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

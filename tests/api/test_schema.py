@@ -21,12 +21,19 @@ from tests.api.openapi import Operation
 CAMEL = re.compile(r"[a-z]+([A-Z][a-z]+)+")
 EVERYWHERE = {
     *("X-Request-ID", "X-Tenant-ID", "X-Tenant-Tier", "X-Session-ID"),
-    *("X-User-ID", "X-Request-Source", "X-Client-Version"),
+    *("X-User-ID", "X-Request-Source", "X-Client-Version", "X-Context-Type"),
 }
-OF_A_QUESTION = {
-    *("X-Agent-ID", "X-Conversation-ID", "Prefer"),
-    *("X-LLM-Provider", "X-LLM-Model", "X-LLM-Temperature", "X-LLM-Max-Tokens"),
-    *("X-RAG-Collections", "X-RAG-Similarity-Threshold", "X-RAG-Results-Limit"),
+EMBEDDING = {"X-Embedding-Provider", "X-Embedding-Model", "X-Embedding-Dimensions"}
+RETRIEVAL = {"X-Collection-ID", "X-RAG-Similarity-Threshold", "X-RAG-Results-Limit", *EMBEDDING}
+#: By operation: what it reads besides.
+OWN = {
+    "askAgent": {
+        *("X-Agent-ID", "X-Conversation-ID", "X-RAG-Collections", "Prefer", *RETRIEVAL),
+        *("X-LLM-Provider", "X-LLM-Model", "X-LLM-Temperature", "X-LLM-Max-Tokens"),
+    },
+    "searchCollection": RETRIEVAL,
+    "createCollection": {"X-RAG-Chunk-Size", *EMBEDDING},
+    "createCollectionDocument": {"X-Collection-ID", "X-RAG-Chunk-Size", *EMBEDDING},
 }
 
 every_operation = pytest.mark.parametrize("operation", openapi.operations(), ids=str)
@@ -84,7 +91,7 @@ def test_an_operation_says_what_it_does(operation: Operation) -> None:
 
 @every_operation
 def test_an_operation_lists_the_headers_that_it_reads(operation: Operation) -> None:
-    expected = EVERYWHERE | (OF_A_QUESTION if operation.id == "askAgent" else set())
+    expected = EVERYWHERE | OWN.get(operation.id, set())
     expected |= {"Idempotency-Key"} if operation.method == "post" else set()
     assert set(operation.parameters("header")) == expected
 

@@ -6,7 +6,6 @@ from rest_framework import serializers
 
 from apps.agents.api import examples
 from apps.agents.api.fields import FallbackModelsField, accepted_as
-from apps.agents.contexts import MAX_COLLECTIONS
 from apps.agents.models import DEFAULT_PROMPT, Agent, AgentShare, AgentVersion, Conversation, Message, Run
 from apps.agents.runs import FINISHED
 from apps.agents.types import Payer, RunStatus
@@ -14,6 +13,7 @@ from apps.core.api.fields import FailureField
 from apps.core.api.schema import example
 from apps.core.configuration import SETTINGS
 from apps.core.context import ContextRefusedError, LLMConfig, ProcessingConfig, RagConfig, unverified
+from apps.core.headers import MAX_COLLECTIONS
 from apps.gateway.types import TokenSource
 
 MAX_PROMPT_CHARACTERS = 20_000

@@ -24,18 +24,13 @@ from apps.agents.api.serializers import (
     present_agent,
 )
 from apps.agents.contexts import ChatBody
-from apps.agents.errors import (
-    AgentNotFoundError,
-    ConversationNotFoundError,
-    PreferenceConflictError,
-    RunNotFoundError,
-)
+from apps.agents.errors import AgentNotFoundError, ConversationNotFoundError, RunNotFoundError
 from apps.agents.models import Agent, Conversation, Message, Run
-from apps.collections.errors import CollectionNotFoundError
+from apps.collections.errors import CollectionNotFoundError, EmbeddingSpaceMismatchError
 from apps.core.api import idempotency
 from apps.core.api.schema import raises
 from apps.core.configuration import InvalidSettingError
-from apps.core.errors import FieldError, SlugTakenError, TooLargeError
+from apps.core.errors import FieldError, PreferenceConflictError, SlugTakenError, TooLargeError
 from apps.providers.errors import UnknownProviderError, UnsupportedOperationError
 from apps.tenants import entry
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
@@ -132,6 +127,7 @@ class ChatViewSet(TenantViewSet):
         AgentNotFoundError,
         CollectionNotFoundError,
         ConversationNotFoundError,
+        EmbeddingSpaceMismatchError,
         InvalidSettingError,
         PreferenceConflictError,
         UnknownProviderError,

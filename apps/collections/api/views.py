@@ -31,17 +31,20 @@ from apps.collections.documents import Upload
 from apps.collections.errors import (
     CollectionNotFoundError,
     DocumentNotFoundError,
+    EmbeddingSpaceMismatchError,
     EmptyDocumentError,
     LanguageUnknownError,
     NotRetriableError,
 )
 from apps.collections.models import Chunk, Collection, Document
-from apps.core import configuration
+from apps.core import configuration, headers
 from apps.core.api import idempotency
 from apps.core.api.parsers import JSONParser
 from apps.core.api.schema import raises
 from apps.core.configuration import InvalidSettingError, Level
-from apps.core.errors import SlugTakenError
+from apps.core.db import unit_of_work
+from apps.core.errors import PreferenceConflictError, SlugTakenError
+from apps.core.headers import Sent
 from apps.gateway import errors as gateway
 from apps.gateway.types import Charge, OperationKind, TokenType
 from apps.providers.errors import UnknownProviderError, UnsupportedDimensionsError, UnsupportedOperationError
@@ -71,8 +74,13 @@ class CollectionViewSet(TenantViewSet):
         UnknownProviderError,
         UnsupportedOperationError,
         UnsupportedDimensionsError,
+        PreferenceConflictError,
     )
-    @extend_schema(request=CollectionRequestSerializer, responses={201: CollectionSerializer})
+    @extend_schema(
+        request=CollectionRequestSerializer,
+        responses={201: CollectionSerializer},
+        parameters=headers.parameters((*headers.EMBEDDING, "X-RAG-Chunk-Size")),
+    )
     def create(self, request: Request) -> Response:
         """Create a collection. How it is embedded and cut stays as it is chosen here."""
         wanted = self.accepted(CollectionRequestSerializer)
@@ -99,8 +107,20 @@ class CollectionViewSet(TenantViewSet):
         services.delete_collection(self.ctx, pk)
         return Response(status=204)
 
-    @raises(CollectionNotFoundError, InvalidSettingError, *gateway.PURCHASE_ERRORS)
-    @extend_schema(request=SearchRequestSerializer, responses=SearchResultSerializer)
+    @raises(
+        CollectionNotFoundError,
+        EmbeddingSpaceMismatchError,
+        InvalidSettingError,
+        PreferenceConflictError,
+        *gateway.PURCHASE_ERRORS,
+    )
+    @extend_schema(
+        request=SearchRequestSerializer,
+        responses=SearchResultSerializer,
+        parameters=headers.parameters(
+            ("X-Collection-ID", "X-RAG-Similarity-Threshold", "X-RAG-Results-Limit", *headers.EMBEDDING)
+        ),
+    )
     @action(detail=True, methods=["post"], scope=Scope.CHAT)
     def search(self, request: Request, pk: UUID) -> Response:
         """Search a collection by meaning and words. Embedding the question is booked as `vector_search`."""
@@ -109,14 +129,15 @@ class CollectionViewSet(TenantViewSet):
 
     def _create(self, wanted: dict[str, Any]) -> Response:
         who = entry.principal(self.request)
-        settings = settings_of(wanted)
+        sent = headers.read(self.request)
+        settings = headers.merged(settings_of(wanted), sent, "embedding_config", "processing_config")
         collection = services.create_collection(self.ctx, settings=settings, tier_defaults=who.tier_defaults, **wanted)
         collection.refresh_from_db()
         return Response(self._present([collection])[0], status=201)
 
     def _search(self, pk: UUID, wanted: dict[str, Any], arrived: datetime) -> Response:
-        ctx = self.ctx.model_copy(update={"created_at": arrived, "context_type": "search"})
-        settings = self._search_settings(wanted)
+        ctx = entry.context(self.request, context_type="search", created_at=arrived)
+        settings = self._search_settings(pk, wanted)
         found = retrieval.retrieve(
             ctx,
             wanted["query"],
@@ -135,9 +156,14 @@ class CollectionViewSet(TenantViewSet):
         usage = {"embedding_tokens": found.counts.total_tokens, "token_source": found.counts.source}
         return Response({"results": HitSerializer(found.hits, many=True).data, "usage": usage})
 
-    def _search_settings(self, wanted: dict[str, Any]) -> dict[str, Any]:
+    def _search_settings(self, pk: UUID, wanted: dict[str, Any]) -> dict[str, Any]:
         names = {"limit": "rag_config.max_results", "similarity_threshold": "rag_config.similarity_threshold"}
-        requested = {setting: wanted[name] for name, setting in names.items() if name in wanted}
+        sent = _sent_about(pk, self.request)
+        if embedding := headers.overrides(sent, "embedding_config"):
+            with unit_of_work(self.ctx):
+                services.require_spaces(services.live_spaces(self.ctx, [pk]), embedding)
+        in_body = {setting: wanted[name] for name, setting in names.items() if name in wanted}
+        requested = headers.merged(in_body, sent, "rag_config")
         tier = configuration.check(entry.principal(self.request).tier_defaults, level=Level.TIER)
         return configuration.resolve({Level.REQUEST: requested, Level.TIER: tier}).section("rag_config")
 
@@ -170,10 +196,11 @@ class CollectionDocumentViewSet(TenantViewSet):
         rows = self.get_queryset().filter(collection=collection_id).defer("signed_context")
         return self.page(rows, lambda found: DocumentSerializer(found, many=True).data)
 
-    @raises(CollectionNotFoundError, EmptyDocumentError)
+    @raises(CollectionNotFoundError, EmbeddingSpaceMismatchError, EmptyDocumentError, PreferenceConflictError)
     @extend_schema(
         request={"multipart/form-data": DocumentFileSerializer, "application/json": DocumentTextSerializer},
         responses={200: DocumentSerializer, 202: DocumentSerializer},
+        parameters=headers.parameters(("X-Collection-ID", *headers.EMBEDDING, "X-RAG-Chunk-Size")),
     )
     def create(self, request: Request, collection_id: UUID) -> Response:
         """Add a document, as a file or as text. 202: work on it has begun; 200: the collection had the same content."""
@@ -196,13 +223,14 @@ class CollectionDocumentViewSet(TenantViewSet):
         )
 
     def _add(self, collection_id: UUID, upload: Upload) -> Response:
-        who = entry.principal(self.request)
+        who, sent = entry.principal(self.request), _sent_about(collection_id, self.request)
         added = documents.add_document(
-            self.ctx,
+            entry.context(self.request, context_type="ingestion"),
             collection_id,
             upload,
             max_bytes=who.limits.max_upload_bytes,
             tier_defaults=who.tier_defaults,
+            requested=headers.overrides(sent, "embedding_config", "processing_config"),
         )
         return Response(DocumentSerializer(added.document).data, status=202 if added.created else 200)
 
@@ -247,6 +275,13 @@ class DocumentViewSet(TenantViewSet):
     def _retry(self, pk: UUID) -> Document:
         tier_defaults = entry.principal(self.request).tier_defaults
         return documents.retry_document(self.ctx, pk, tier_defaults=tier_defaults)
+
+
+def _sent_about(collection_id: UUID, request: Request) -> Sent:
+    """The request's headers; they may not be about another collection than its address."""
+    sent = headers.read(request)
+    headers.agreed("address", collection_id, "X-Collection-ID", sent.get("X-Collection-ID"))
+    return sent
 
 
 def _media_type(text: str) -> str:
