@@ -19,7 +19,7 @@ from apps.core.context import ExecutionContext, LLMConfig, ProcessingConfig, Rag
 from apps.core.db import unit_of_work
 from apps.core.errors import FieldError, InvalidRequestError
 from apps.core.headers import Sent
-from apps.providers import catalog
+from apps.providers import choices
 from apps.tenants import entry
 from apps.tenants.types import Principal
 
@@ -87,7 +87,7 @@ def resolve(who: Principal, version: AgentVersion, *, requested: Mapping[str, An
             values={**resolved.values, "llm_config.max_tokens": most},
             sources={**resolved.sources, "llm_config.max_tokens": Level.TIER.value},
         )
-    catalog.provider(resolved.values["llm_config.provider"])
+    choices.require_chat(resolved)
     return resolved
 
 

@@ -55,9 +55,8 @@ def _request(
 
 def _longest_answer(config: LLMConfig) -> int:
     """What is asked for at most: a provider refuses a request for more than its model can write, or has room for."""
-    known = catalog.model(config.provider, config.model)
-    limits = (known.max_output_tokens, known.context_window and known.context_window // 2)
-    return min([config.max_tokens, *(limit for limit in limits if limit)])
+    longest = catalog.model(config.provider, config.model).longest_answer
+    return min(config.max_tokens, longest or config.max_tokens)
 
 
 def _room(config: LLMConfig) -> int:

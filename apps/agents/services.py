@@ -16,8 +16,8 @@ from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import SlugTakenError
 from apps.core.ids import new_id
-from apps.providers import catalog
-from apps.providers.errors import UnsupportedOperationError
+from apps.providers import choices
+from apps.tenants import services as tenants
 
 
 def create_agent(
@@ -37,7 +37,7 @@ def create_agent(
             ctx,
             agent,
             prompt=prompt,
-            settings=_checked(settings or {}),
+            settings=_checked(ctx, settings or {}),
             collections=_own(ctx, collection_ids),
             fallback_models=_checked_fallbacks(fallback_models),
         )
@@ -110,17 +110,17 @@ def _changed(ctx: ExecutionContext, version: AgentVersion, changes: Mapping[str,
     settings = {**version.settings, **changes.get("settings", {})}
     return {
         "prompt": changes.get("prompt", version.prompt),
-        "settings": _checked({name: value for name, value in settings.items() if value is not None}),
+        "settings": _checked(ctx, {name: value for name, value in settings.items() if value is not None}),
         "collections": _own(ctx, changes["collections"]) if "collections" in changes else version.collections,
         "fallback_models": _checked_fallbacks(changes.get("fallback_models", version.fallback_models)),
     }
 
 
-def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(ctx: ExecutionContext, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, once it is certain that the agent can answer with them and with what its tier says besides."""
     accepted = configuration.check(settings, level=Level.AGENT)
-    provider = accepted.get("llm_config.provider")
-    if provider and "chat" not in catalog.provider(provider).does:
-        raise UnsupportedOperationError(f"{provider} does not chat. Choose another provider for the agent.")
+    layers = {Level.AGENT: accepted, Level.TIER: tenants.tier_defaults(ctx)}
+    choices.require_chat(configuration.resolve(layers), saved_at=Level.AGENT)
     return accepted
 
 

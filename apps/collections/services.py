@@ -16,8 +16,7 @@ from apps.core.context import CollectionConfig, EmbeddingConfig, ExecutionContex
 from apps.core.db import unit_of_work
 from apps.core.errors import SlugTakenError
 from apps.core.ids import new_id
-from apps.providers import catalog
-from apps.providers.errors import UnsupportedDimensionsError, UnsupportedOperationError
+from apps.providers import choices
 
 #: PostgreSQL's built-in text search configurations; ``simple`` leaves words as they are.
 LANGUAGES = frozenset(
@@ -48,8 +47,8 @@ def create_collection(
             Level.TIER: configuration.check(tier_defaults, level=Level.TIER),
         }
     )
+    choices.require_embedding(resolved)
     embedding, processing = resolved.section("embedding_config"), resolved.section("processing_config")
-    _check_embedding(**embedding)
     chunk_size = min(processing["chunk_size"], processing["max_text_length"])
     with unit_of_work(ctx):
         collection = _insert(ctx, slug=slug, name=name, language=language)
@@ -149,17 +148,6 @@ def processing_config(space: EmbeddingSpace, resolved: Resolved) -> ProcessingCo
 def delete_files(keys: list[str]) -> None:
     for key in keys:
         default_storage.delete(key)
-
-
-def _check_embedding(provider: str, model: str, dimensions: int) -> None:
-    """Refuse a space that could never be filled; of a model that nobody knows, nothing is known to be wrong."""
-    if "embed" not in catalog.provider(provider).does:
-        raise UnsupportedOperationError(f"{provider} makes no embeddings. Choose another embedding provider.")
-    facts = catalog.model(provider, model)
-    if not facts.makes(dimensions):
-        raise UnsupportedDimensionsError(
-            f"{model} makes vectors of {facts.lengths_made} dimensions, not of {dimensions}."
-        )
 
 
 def _insert(ctx: ExecutionContext, **fields: Any) -> Collection:

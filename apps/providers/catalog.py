@@ -77,6 +77,12 @@ class ModelSpec:
         return self.family is not None
 
     @property
+    def longest_answer(self) -> int | None:
+        """The most that can be asked for: what the model can write, and leaves half of its window to the question."""
+        limits = (self.max_output_tokens, self.context_window and self.context_window // 2)
+        return min((limit for limit in limits if limit), default=None)
+
+    @property
     def does(self) -> Work:
         """What a known model does: those that embed have a length of vectors."""
         return "chat" if self.dimensions is None else "embed"

@@ -1,5 +1,6 @@
 """Operators' pages of tenants, plans, people and keys."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
+from django.forms.fields import InvalidJSONInput
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.html import format_html
 from rest_framework import serializers
@@ -23,6 +25,14 @@ from apps.tenants import services
 from apps.tenants.admin_columns import TenantFilter, TenantRecordAdmin
 from apps.tenants.models import ApiKey, Member, Tenant, Tier, User
 from apps.tenants.types import Scope
+
+
+class JSONTextField(forms.JSONField):
+    """JSON that is shown as ASCII: a half of a surrogate pair, which is refused, can be shown no other way."""
+
+    def prepare_value(self, value: Any) -> Any:
+        shown = super().prepare_value(value)
+        return shown if isinstance(shown, InvalidJSONInput) else json.dumps(value)
 
 
 class TierForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -50,6 +60,10 @@ class TierAdmin(OperatorAdmin):
     list_display = ("title", "name", "monthly_token_limit", "max_output_tokens", "max_upload_bytes")
     ordering = ("position",)
     readonly_fields = ("name",)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        chosen = {"form_class": JSONTextField} if db_field.name == "defaults" else {}
+        return super().formfield_for_dbfield(db_field, request, **options, **chosen)
 
     # Each tier has queues and workers of its own, which no row can make or take away.
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -9,7 +9,10 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from apps.core import configuration
+from apps.core.configuration import Level
+from apps.core.errors import NoobleError
 from apps.core.ids import new_id
+from apps.providers import choices
 from apps.tenants.types import MemberRole, Scope
 from apps.tenants.validators import validate_time_zone
 
@@ -43,9 +46,13 @@ class Tier(models.Model):
         return self.title
 
     def clean(self) -> None:
+        """Refuse defaults that are none, and models that could not be asked with what the deployment says besides."""
         try:
-            configuration.check(self.defaults, level=configuration.Level.TIER)
-        except configuration.InvalidSettingError as error:
+            accepted = configuration.check(self.defaults, level=Level.TIER)
+            resolved = configuration.resolve({Level.TIER: accepted})
+            choices.require_chat(resolved, saved_at=Level.TIER)
+            choices.require_embedding(resolved)
+        except NoobleError as error:
             raise ValidationError({"defaults": error.detail}) from error
 
 

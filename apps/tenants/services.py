@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -11,6 +12,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from apps.core import configuration
 from apps.core.context import ExecutionContext
 from apps.core.db import operator_scope, unit_of_work
 from apps.core.errors import NotFoundError, SlugTakenError
@@ -99,6 +101,12 @@ def principal_of(
         key_id=key_id,
         user_id=user_id,
     )
+
+
+def tier_defaults(ctx: ExecutionContext) -> dict[str, Any]:
+    """What the tier of the context's tenant sets, as it is now."""
+    defaults: dict[str, Any] = _tier(ctx.tenant_tier).defaults
+    return configuration.check(defaults, level=configuration.Level.TIER)
 
 
 def context_of(tenant: Tenant) -> ExecutionContext:

@@ -44,6 +44,42 @@ def test_an_agent_is_not_changed_to_a_setting_that_does_nothing_yet(
     assert owner.api.get(f"{AGENTS}/{agent['id']}").json() == agent
 
 
+#: What the catalogue says cannot be, with what the agent's tier and the deployment say besides.
+IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
+    ({"provider": "nobody"}, "unknown_provider"),
+    ({"provider": "openai"}, "unknown_model"),
+    ({"model": "gpt-4o-mini"}, "unknown_model"),
+    ({"provider": "openai", "model": "text-embedding-3-small"}, "unknown_model"),
+    ({"provider": "openai", "model": "gpt-4-turbo", "max_tokens": 4097}, "invalid_setting"),
+    ({"max_tokens": 4097}, "invalid_setting"),
+]
+
+
+@pytest.mark.parametrize(("llm", "code"), IMPOSSIBLE)
+def test_an_agent_that_could_not_answer_is_not_saved(owner: Persona, llm: dict[str, Any], code: str) -> None:
+    body = {"slug": "helper", "name": "Helper"}
+    check_problem(owner.api.post(AGENTS, {**body, "llm": llm}, format="json"), 400, code)
+    agent = owner.api.post(AGENTS, body, format="json").json()
+    check_problem(owner.api.patch(f"{AGENTS}/{agent['id']}", {"llm": llm}, format="json"), 400, code)
+    assert owner.api.get(AGENTS).json()["results"] == [agent]
+
+
+def test_a_model_that_nobody_has_heard_of_is_taken_at_its_word(owner: Persona) -> None:
+    llm = {"provider": "openai", "model": "gpt-99", "max_tokens": 128_000}
+    response = owner.api.post(AGENTS, {"slug": "helper", "name": "Helper", "llm": llm}, format="json")
+    assert response.status_code == 201, response.json()
+
+
+@pytest.mark.parametrize("wanted", [{"model": "gpt-4o"}, {"provider": "openai"}])
+def test_a_question_to_a_model_that_cannot_be_is_refused_before_it_costs(
+    owner: Persona, wanted: dict[str, str]
+) -> None:
+    agent = owner.api.post(AGENTS, {"slug": "helper", "name": "Helper"}, format="json").json()["id"]
+    body = {"agent_id": agent, "message": "Hello?", "model_preferences": wanted}
+    check_problem(owner.api.post("/api/v1/chat", body, format="json"), 400, "unknown_model")
+    assert owner.api.get("/api/v1/runs").json()["results"] == []
+
+
 @pytest.mark.parametrize("wanted", WITH_EFFECT)
 def test_an_agent_may_say_what_is_so_anyway(owner: Persona, wanted: dict[str, Any]) -> None:
     response = owner.api.post(AGENTS, {"slug": "helper", "name": "Helper", **wanted}, format="json")

@@ -97,7 +97,7 @@ def test_a_malformed_header_is_named_wherever_it_is_sent(owner: Persona, header:
 
 OVERRIDES: list[tuple[str, str, tuple[str, str], Any]] = [
     ("X-LLM-Provider", "local", ("llm_config", "provider"), "local"),
-    ("X-LLM-Model", "another", ("llm_config", "model"), "another"),
+    ("X-LLM-Model", "extractive", ("llm_config", "model"), "extractive"),
     ("X-LLM-Temperature", "1", ("llm_config", "temperature"), 1.0),
     ("X-LLM-Max-Tokens", " 77 ", ("llm_config", "max_tokens"), 77),
     ("X-RAG-Results-Limit", "9", ("rag_config", "max_results"), 9),

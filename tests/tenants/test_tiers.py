@@ -209,3 +209,24 @@ def test_seeding_again_changes_no_edit(tier: Tier) -> None:
         migration.add(apps, editor)
     assert list(Tier.objects.values()) == before
     assert {row["name"] for row in migration.TIERS} == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "why"),
+    [
+        ({"llm_config.provider": "nobody"}, "There is no provider"),
+        ({"llm_config.provider": "openai"}, "openai has no model"),
+        ({"llm_config.provider": "groq", "llm_config.model": "gpt-4o"}, "groq has no model"),
+        ({"embedding_config.provider": "groq"}, "groq makes no vectors"),
+        ({"embedding_config.dimensions": 100}, "makes vectors of 64, 128, 256 dimensions, not of 100"),
+        ({"llm_config.max_tokens": 5000}, "must be at most 4096 for extractive"),
+        ({"llm_config.model": "half \ud800 of a pair"}, "Half a surrogate pair is no text"),
+    ],
+)
+def test_a_tier_with_which_nothing_would_work_is_not_saved(
+    operator: Client, tier: Tier, defaults: dict[str, Any], why: str
+) -> None:
+    response = edit(operator, tier, defaults=json.dumps(defaults))
+    assert response.status_code == 200
+    [told] = response.context["adminform"].form.errors["defaults"]
+    assert why in told

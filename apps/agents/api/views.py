@@ -31,7 +31,7 @@ from apps.core.api import idempotency
 from apps.core.api.schema import raises
 from apps.core.configuration import InvalidSettingError
 from apps.core.errors import FieldError, PreferenceConflictError, SlugTakenError, TooLargeError
-from apps.providers.errors import UnknownProviderError, UnsupportedOperationError
+from apps.providers.errors import UnknownModelError, UnknownProviderError, UnsupportedOperationError
 from apps.tenants import entry
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.types import Scope
@@ -54,7 +54,12 @@ class AgentViewSet(TenantViewSet):
         return self.page(self.get_queryset().filter(tenant_id=self.ctx.tenant_id), self._present)
 
     @raises(
-        SlugTakenError, CollectionNotFoundError, InvalidSettingError, UnknownProviderError, UnsupportedOperationError
+        SlugTakenError,
+        CollectionNotFoundError,
+        InvalidSettingError,
+        UnknownModelError,
+        UnknownProviderError,
+        UnsupportedOperationError,
     )
     @extend_schema(request=AgentRequestSerializer, responses={201: AgentSerializer})
     def create(self, request: Request) -> Response:
@@ -74,6 +79,7 @@ class AgentViewSet(TenantViewSet):
         AgentNotFoundError,
         CollectionNotFoundError,
         InvalidSettingError,
+        UnknownModelError,
         UnknownProviderError,
         UnsupportedOperationError,
     )
@@ -130,7 +136,9 @@ class ChatViewSet(TenantViewSet):
         EmbeddingSpaceMismatchError,
         InvalidSettingError,
         PreferenceConflictError,
+        UnknownModelError,
         UnknownProviderError,
+        UnsupportedOperationError,
     )
     @extend_schema(
         request=ChatRequestSerializer,

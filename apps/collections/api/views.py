@@ -47,7 +47,12 @@ from apps.core.errors import PreferenceConflictError, SlugTakenError
 from apps.core.headers import Sent
 from apps.gateway import errors as gateway
 from apps.gateway.types import Charge, OperationKind, TokenType
-from apps.providers.errors import UnknownProviderError, UnsupportedDimensionsError, UnsupportedOperationError
+from apps.providers.errors import (
+    UnknownModelError,
+    UnknownProviderError,
+    UnsupportedDimensionsError,
+    UnsupportedOperationError,
+)
 from apps.tenants import entry
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.types import Scope
@@ -71,6 +76,7 @@ class CollectionViewSet(TenantViewSet):
         SlugTakenError,
         LanguageUnknownError,
         InvalidSettingError,
+        UnknownModelError,
         UnknownProviderError,
         UnsupportedOperationError,
         UnsupportedDimensionsError,
