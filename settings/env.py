@@ -3,7 +3,9 @@
 import json
 import os
 import textwrap
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -42,6 +44,7 @@ def _reader() -> Env:
     env.add_parser("redis_url", _redis_url)
     env.add_parser("broker_url", _broker_url)
     env.add_parser("json_object", _json_object)
+    env.add_parser("work_settings", _work_settings)
     return env
 
 
@@ -137,6 +140,37 @@ def _json_object(value: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise EnvError("Not a JSON object.")
     return parsed
+
+
+def _work_settings(value: str) -> dict[str, Any]:
+    from apps.core import configuration  # noqa: PLC0415 - for whoever sets it
+
+    settings = _flat(_tables(Path(value)))
+    try:
+        return configuration.check(settings, level=configuration.Level.DEPLOYMENT)
+    except configuration.InvalidSettingError as error:
+        raise EnvError(f"In the file: {error.detail}") from error
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise EnvError(f"The file cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise EnvError(f"The file is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
+    if not isinstance(tables, dict):
+        raise EnvError("The file is not a JSON object.")
+    return tables
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Tables in tables by dotted name: ``{"llm_config": {"max_tokens": 5}}`` → ``{"llm_config.max_tokens": 5}``."""
+    flat: dict[str, Any] = {}
+    for name, value in tables.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def report(problems: Iterable[str]) -> str:

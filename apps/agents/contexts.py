@@ -49,9 +49,10 @@ def chat_context(request: Request, body: ChatBody, *, created_at: datetime | Non
     with unit_of_work(base):
         agent = services.get_agent(base, named)
         version = services.current_version(agent)
-        requested = headers.merged(body.preferences or {}, sent, "llm_config", "rag_config")
-        resolved = resolve(who, version, requested=requested)
         chosen = _collections(sent, base, body, version)
+        query_type = "rag" if chosen else "chat"
+        requested = headers.merged(body.preferences or {}, sent, "llm_config", "rag_config")
+        resolved = resolve(who, version, requested=requested, query_type=query_type)
         rag = _rag_config(base, sent, resolved, chosen)
     return base.model_copy(
         update={
@@ -65,19 +66,20 @@ def chat_context(request: Request, body: ChatBody, *, created_at: datetime | Non
             "processing_config": ProcessingConfig(**resolved.section("processing_config")),
             "config_sources": dict(resolved.sources),
             "fallback_models": tuple(resolved.values["fallback_models"]),
-            "query_type": "rag" if chosen else "chat",
+            "query_type": query_type,
         }
     )
 
 
-def resolve(who: Principal, version: AgentVersion, *, requested: Mapping[str, Any]) -> Resolved:
+def resolve(who: Principal, version: AgentVersion, *, requested: Mapping[str, Any], query_type: str) -> Resolved:
     """The cascade for one question, held to what the tenant's tier allows."""
     resolved = configuration.resolve(
         {
             Level.REQUEST: configuration.check(requested, level=Level.REQUEST),
             Level.AGENT: {**version.settings, "fallback_models": version.fallback_models},
             Level.TIER: configuration.check(who.tier_defaults, level=Level.TIER),
-        }
+        },
+        kinds={query_type},
     )
     most = who.limits.max_output_tokens
     if resolved.values["llm_config.max_tokens"] > most:

@@ -6,7 +6,7 @@ answer's configuration can always be explained.
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,8 @@ class Setting:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    #: The kinds of work that it may differ by: below a request, ``<name>.<kind>`` goes before ``<name>``.
+    kinds: tuple[str, ...] = ()
     levels: frozenset[Level] = EVERYWHERE
     #: False: nothing reads it yet, and any value but the default is refused, which would be without effect.
     supported: bool = True
@@ -68,8 +70,9 @@ class Setting:
             raise self._refused(f"is not supported yet: leave it out, or at {only}", "not_supported")
         return value
 
-    def deployed(self) -> Any:
-        return getattr(settings, self.deployment) if self.deployment else self.default
+    def names(self, kinds: Collection[str]) -> list[str]:
+        """What it may be called in one level, first what goes first: for these kinds of work, then for all."""
+        return [*(f"{self.name}.{kind}" for kind in self.kinds if kind in kinds), self.name]
 
     def _in_range(self, value: float) -> bool:
         return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
@@ -89,7 +92,8 @@ _ALL = [
         default=0.5,
         minimum=0,
         maximum=2,
-        help="How freely the model chooses its words.",
+        kinds=("rag", "chat"),
+        help="How freely the model chooses its words, where it lets itself be told.",
     ),
     Setting(
         name="llm_config.max_tokens",
@@ -204,6 +208,8 @@ _ALL = [
     ),
 ]
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}
+#: ``llm_config.temperature.rag`` → the setting that it is a kind's value of.
+_BY_KIND = {f"{setting.name}.{kind}": setting for setting in _ALL for kind in setting.kinds}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,19 +230,34 @@ def check(values: Mapping[str, Any], *, level: Level) -> dict[str, Any]:
     return {name: _known(name, level).accept(value) for name, value in values.items()}
 
 
-def resolve(layers: Mapping[Level, Mapping[str, Any]]) -> Resolved:
-    """The cascade: for each setting the value of the strongest level that has one."""
+def resolve(layers: Mapping[Level, Mapping[str, Any]], *, kinds: Collection[str] = ()) -> Resolved:
+    """The cascade: for each setting the value of the strongest level that has one, for this kind of work or for all."""
+    layers = {**layers, Level.DEPLOYMENT: _deployed()}
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, setting in SETTINGS.items():
-        level = next((level for level in Level if name in layers.get(level, {})), Level.DEPLOYMENT)
-        values[name] = setting.deployed() if level is Level.DEPLOYMENT else setting.accept(layers[level][name])
+        found = (
+            (level, setting.accept(layers[level][each]))
+            for level in Level
+            for each in setting.names(kinds)
+            if each in layers.get(level, {})
+        )
+        level, values[name] = next(found, (Level.DEPLOYMENT, setting.default))
         sources[name] = level.value
     return Resolved(values=values, sources=sources)
 
 
+def _deployed() -> dict[str, Any]:
+    """What the deployment sets: by its file, and by the variables that go before it."""
+    by_variable = {name: getattr(settings, each.deployment) for name, each in SETTINGS.items() if each.deployment}
+    return {**settings.WORK_SETTINGS, **by_variable}
+
+
 def _known(name: str, level: Level) -> Setting:
+    """The setting of that name, or of that name and a kind of work; raises InvalidSettingError."""
     setting = SETTINGS.get(name)
+    if setting is None and level is not Level.REQUEST:
+        setting = _BY_KIND.get(name)
     if setting is None or level not in setting.levels:
         raise InvalidSettingError(
             f"{name} cannot be set here.",

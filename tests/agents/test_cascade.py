@@ -1,11 +1,11 @@
 """Request → agent → tier → deployment: which value a question is answered with, and who said so.
 
 Whatever a tier, an agent, a body and headers say, together or against each other, a question is answered as the
-strongest of them says, and the run names it; or it is refused, and nothing is written.
+strongest of them says, and its run tells; or it is refused, and nothing is begun.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -15,42 +15,168 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.agents import services
-from apps.agents.models import Run
-from apps.core.configuration import SETTINGS, Level, Setting
+from apps.agents.models import AgentVersion, Run
+from apps.core import configuration
+from apps.core.configuration import SETTINGS, InvalidSettingError, Level
 from apps.core.db import operator_scope, unit_of_work
 from apps.core.headers import HEADERS
+from apps.tenants import services as tenants
 from apps.tenants.models import Tier
-from tests.personas import MakeTenant, Persona
+from tests.api.test_headers import make_collection
+from tests.personas import Persona
 
-API = "/api/v1"
-#: The tier that is edited here.
 EDITED = "advance"
-EXAMPLES = 120
-MAX_OUTPUT_TOKENS = 3000
-#: The settings of an answer, that is, those that a run shows.
-SHOWN = [name for name in SETTINGS if name.startswith(("llm_config.", "rag_config.max_results"))]
-IN_BODY = {"llm_config.provider", "llm_config.model", "llm_config.temperature", "llm_config.max_tokens"}
-BY_HEADER = {header.setting: header.name for header in HEADERS.values() if header.setting in SHOWN}
+EXAMPLES = 150
+#: What the tier allows.
+MOST_TOKENS = 3000
+
+#: Values that a level may give to the settings of an answer. Models are chosen with their providers.
+VALUES: Mapping[str, st.SearchStrategy[Any]] = {
+    "llm_config.temperature": st.integers(0, 20).map(lambda tenths: tenths / 10),
+    "llm_config.max_tokens": st.integers(1, 4000),
+    "llm_config.timeout_seconds": st.integers(1, 600),
+    "llm_config.retry_attempts": st.integers(0, 10),
+    "llm_config.on_interrupted_stream": st.sampled_from(["retry", "partial"]),
+    "rag_config.max_results": st.integers(1, 50),
+    "rag_config.similarity_threshold": st.integers(0, 100).map(lambda hundredths: hundredths / 100),
+}
+MODELS = st.sampled_from([("local", "extractive"), ("openai", "gpt-4o-mini"), ("groq", "llama-3.1-8b-instant")])
+CHOICE = MODELS.map(lambda pair: {"llm_config.provider": pair[0], "llm_config.model": pair[1]})
+BY_KIND = st.fixed_dictionaries(
+    {}, optional={f"llm_config.temperature.{kind}": VALUES["llm_config.temperature"] for kind in ("rag", "chat")}
+)
+LAYER = st.builds(
+    lambda values, choice, by_kind: {**values, **choice, **by_kind},
+    st.fixed_dictionaries({}, optional=dict(VALUES)),
+    st.just({}) | CHOICE,
+    BY_KIND,
+)
+BY_SETTING = {header.setting: name for name, header in HEADERS.items() if header.setting}
+IN_BODY = ("llm_config.provider", "llm_config.model", "llm_config.temperature", "llm_config.max_tokens")
+#: What any header may be sent with, besides what makes sense.
+JUNK = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=30)
 
 
 @dataclass(frozen=True)
 class World:
+    """``theirs`` is a collection of somebody else's."""
+
     persona: Persona
     agent: str
     collection: str
-    foreign: str
+    theirs: str
 
 
 @pytest.fixture(scope="module")
 def world(database: None) -> Iterator[World]:
     tier = Tier.objects.get(pk=EDITED)
-    from apps.tenants import services as tenants  # noqa: PLC0415
-
     owner, stranger = (
         Persona(*tenants.create_tenant(slug=f"t-{uuid4().hex[:12]}", name="Test", tier=EDITED)) for _ in range(2)
     )
-    mine, theirs = (collection_of(each) for each in (owner, stranger))
+    mine, theirs = (str(make_collection(each).json()["id"]) for each in (owner, stranger))
     agent = services.create_agent(owner.ctx, slug="helper", name="Helper")
-    yield World(persona=owner, agent=str(agent.pk), collection=mine, foreign=theirs)
+    yield World(persona=owner, agent=str(agent.pk), collection=mine, theirs=theirs)
     with operator_scope("test"):
         tier.save()
+
+
+def configure(world: World, *, tier: dict[str, Any], agent: dict[str, Any], collections: list[str]) -> None:
+    """What stands in the rows, however it came there."""
+    with operator_scope("test"):
+        Tier.objects.filter(pk=EDITED).update(defaults=tier, max_output_tokens=MOST_TOKENS)
+    with unit_of_work(world.persona.ctx):
+        AgentVersion.objects.filter(agent=world.agent).update(settings=agent, collections=collections)
+
+
+def ask(world: World, headers: dict[str, str], **body: Any) -> Any:
+    question = {"agent_id": world.agent, "message": "Hello?", **body}
+    return world.persona.api.post("/api/v1/chat", question, format="json", headers=headers)
+
+
+def expected(layers: Mapping[Level, Mapping[str, Any]], name: str, kind: str) -> tuple[Any, str]:
+    """The cascade, written down once more: the value of a setting, and the level that it is from."""
+    for level in (Level.REQUEST, Level.AGENT, Level.TIER):
+        for each in (f"{name}.{kind}", name):
+            if each in layers[level]:
+                return layers[level][each], level.value
+    defaults = {"llm_config.provider": "local", "llm_config.model": "extractive"}
+    return defaults.get(name, SETTINGS[name].default), Level.DEPLOYMENT.value
+
+
+def shown(config: dict[str, Any], name: str) -> Any:
+    section, _, key = name.partition(".")
+    if key == "similarity_threshold":
+        return next((each[key] for each in config["rag_config"]["collections"]), None)
+    return config[section][key]
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """The settings that a request asks for, and the headers and the body that say so between them."""
+    asked = {name: value for name, value in draw(LAYER).items() if name in BY_SETTING}
+    in_body = draw(st.sets(st.sampled_from(IN_BODY)))
+    in_both = draw(st.booleans())
+    preferences = {name: value for name, value in asked.items() if name in in_body}
+    headers = {BY_SETTING[name]: str(value) for name, value in asked.items() if in_both or name not in in_body}
+    body = {"model_preferences": {name.partition(".")[2]: value for name, value in preferences.items()}}
+    return asked, headers, body
+
+
+@given(tier=LAYER, agent=LAYER, request=requests(), rag=st.booleans())
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
+def test_every_setting_is_the_strongest_levels_and_the_run_says_which(
+    world: World, tier: dict[str, Any], agent: dict[str, Any], request: Any, rag: bool
+) -> None:
+    asked, headers, body = request
+    configure(world, tier=tier, agent=agent, collections=[world.collection] if rag else [])
+    response = ask(world, headers, **body)
+    layers = {Level.REQUEST: asked, Level.AGENT: agent, Level.TIER: tier}
+    if asked.get("llm_config.max_tokens", 0) > MOST_TOKENS:
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+        return
+    assert response.status_code == 202, response.json()
+    config = world.persona.api.get(f"/api/v1/runs/{response.json()['run_id']}").json()["config"]
+    for name in (*VALUES, "llm_config.provider", "llm_config.model"):
+        value, source = expected(layers, name, "rag" if rag else "chat")
+        if name == "llm_config.max_tokens" and value > MOST_TOKENS:
+            value, source = MOST_TOKENS, "tier"
+        if name != "rag_config.similarity_threshold" or rag:
+            assert shown(config, name) == value, name
+        assert config["sources"][name] == source, name
+
+
+@given(
+    headers=st.dictionaries(st.sampled_from(sorted(HEADERS)), JUNK | st.sampled_from(["{theirs}", '["{theirs}"]', "7"]))
+)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
+def test_no_header_brings_an_error_of_ours_or_anything_of_another_tenants(
+    world: World, headers: dict[str, str]
+) -> None:
+    configure(world, tier={}, agent={}, collections=[world.collection])
+    sent = {name: text.replace("{theirs}", world.theirs) for name, text in headers.items()}
+    for response in (ask(world, sent), world.persona.api.get("/api/v1/collections", headers=sent)):
+        assert response.status_code < 500
+        if response.status_code >= 400:
+            assert response["Content-Type"] == "application/problem+json"
+    with unit_of_work(world.persona.ctx):
+        contexts = [run.context for run in Run.objects.order_by("-id")[:1]]
+    for ctx in contexts:
+        assert {ctx.tenant_id, ctx.payer_tenant_id, ctx.owner_tenant_id} == {world.persona.tenant.pk}
+        assert ctx.tenant_tier == EDITED
+        # Labels are the caller's own words, whatever they say.
+        ours = ctx.model_dump(mode="json", exclude={"user_id", "session_id", "request_source", "client_version"})
+        assert world.theirs not in json.dumps(ours)
+
+
+def test_who_may_not_set_something_does_not_set_it_by_kind_either() -> None:
+    for level, accepted in ((Level.AGENT, True), (Level.TIER, True), (Level.REQUEST, False)):
+        assert _takes({"llm_config.temperature.rag": 0.1}, level) == accepted
+        assert not _takes({"llm_config.temperature.code": 0.1}, level)
+        assert not _takes({"llm_config.max_tokens.rag": 1}, level)
+
+
+def _takes(values: dict[str, Any], level: Level) -> bool:
+    try:
+        return configuration.check(values, level=level) == values
+    except InvalidSettingError:
+        return False

@@ -1,4 +1,4 @@
-"""Headers enter once: each is read wherever it is sent, has an effect where it means something, and disagrees nowhere."""
+"""Headers enter once: each is read wherever it is sent, and has an effect where it means something."""
 
 from typing import Any
 from uuid import UUID, uuid4

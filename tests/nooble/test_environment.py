@@ -258,3 +258,44 @@ def test_a_silent_database_is_noticed_unless_the_url_is_more_patient() -> None:
 def test_a_redis_socket_is_a_broker_too() -> None:
     assert services.broker("unix:///run/redis.sock?db=3") == "redis+socket:///run/redis.sock?virtual_host=3"
     assert services.broker("rediss://redis:6379/1") == "rediss://redis:6379/1"
+
+
+WORK = {
+    "work.toml": '[llm_config]\nprovider = "groq"\nmodel = "llama-3.3-70b-versatile"\n"temperature.rag" = 0.1\n',
+    "work.json": '{"llm_config": {"provider": "groq", "model": "llama-3.3-70b-versatile", "temperature.rag": 0.1}}',
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_a_file_says_how_the_work_is_done_and_a_variable_goes_before_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(WORK[name])
+    shown = (
+        "from django.conf import settings as s; print(s.DEFAULT_CHAT_PROVIDER, s.DEFAULT_CHAT_MODEL, s.WORK_SETTINGS)"
+    )
+    variables = {"DJANGO_SETTINGS_MODULE": "settings.dev", "WORK_SETTINGS_FILE": str(tmp_path / name)}
+    result = run("-c", shown, **variables, DEFAULT_CHAT_MODEL="openai/gpt-oss-20b")
+    assert result.stdout.startswith("groq openai/gpt-oss-20b {"), result.stderr
+    assert "'llm_config.temperature.rag': 0.1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("work.toml", "[llm_config", "not valid TOML"),
+        ("work.json", "{", "not valid JSON"),
+        ("work.json", "[]", "not a JSON object"),
+        ("work.toml", "[llm_config]\ntemperature = 3.0", "llm_config.temperature must be between 0 and 2"),
+        ("work.toml", "[llm_config]\ntemprature = 1.0", "llm_config.temprature cannot be set here"),
+        ("work.toml", "[llm_config]\n'temperature.code' = 1.0", "llm_config.temperature.code cannot be set here"),
+        ("work.toml", None, "cannot be read: No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_with_the_reason(
+    clean: pytest.MonkeyPatch, tmp_path: Path, name: str, content: str | None, why: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    clean.setenv("WORK_SETTINGS_FILE", str(tmp_path / name))
+    with pytest.raises(env.InvalidEnvironmentError, match="WORK_SETTINGS_FILE: ") as caught:
+        env.load()
+    assert why in str(caught.value)

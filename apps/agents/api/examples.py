@@ -36,6 +36,7 @@ AGENT_REQUEST = {
         "provider": "groq",
         "model": CHAT_MODEL,
         "temperature": 0.4,
+        "temperature_by_query_type": {"rag": 0.2, "chat": None},
         "max_tokens": 1000,
         "on_interrupted_stream": "retry",
     },

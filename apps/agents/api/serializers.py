@@ -18,7 +18,15 @@ from apps.gateway.types import TokenSource
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_MESSAGE_CHARACTERS = 100_000
+TEMPERATURE = SETTINGS["llm_config.temperature"]
 WHEN_INTERRUPTED = SETTINGS["llm_config.on_interrupted_stream"]
+
+
+class TemperaturesSerializer(serializers.Serializer[Any]):
+    """Temperatures for questions that documents are searched for (`rag`), and for those that none are (`chat`)."""
+
+    rag = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
+    chat = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
 
 
 class LLMRequestSerializer(serializers.Serializer[Any]):
@@ -27,6 +35,7 @@ class LLMRequestSerializer(serializers.Serializer[Any]):
     provider = serializers.CharField(max_length=64, required=False, allow_null=True)
     model = serializers.CharField(max_length=128, required=False, allow_null=True)
     temperature = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
+    temperature_by_query_type = TemperaturesSerializer(required=False)
     max_tokens = serializers.IntegerField(min_value=1, max_value=128_000, required=False, allow_null=True)
     on_interrupted_stream = serializers.ChoiceField(
         choices=WHEN_INTERRUPTED.choices, required=False, allow_null=True, help_text=WHEN_INTERRUPTED.help
@@ -50,6 +59,7 @@ class LLMSerializer(serializers.Serializer[Any]):
     provider = serializers.CharField(allow_null=True)
     model = serializers.CharField(allow_null=True)
     temperature = serializers.FloatField(allow_null=True)
+    temperature_by_query_type = TemperaturesSerializer()
     max_tokens = serializers.IntegerField(allow_null=True)
     on_interrupted_stream = serializers.ChoiceField(choices=WHEN_INTERRUPTED.choices, allow_null=True)
 
@@ -312,7 +322,12 @@ def present_agent(agent: Agent, version: AgentVersion | None, share: AgentShare 
 def _made_of(version: AgentVersion) -> dict[str, Any]:
     return {
         "prompt": version.prompt,
-        "llm": {name: version.settings.get(f"llm_config.{name}") for name in LLMSerializer().fields},
+        "llm": {
+            **{name: version.settings.get(f"llm_config.{name}") for name in LLMSerializer().fields},
+            "temperature_by_query_type": {
+                kind: version.settings.get(f"{TEMPERATURE.name}.{kind}") for kind in TEMPERATURE.kinds
+            },
+        },
         "rag": {
             **{name: version.settings.get(f"rag_config.{name}") for name in RagSerializer().fields},
             "collections": version.collections,
@@ -327,7 +342,10 @@ def changes_of(wanted: dict[str, Any]) -> dict[str, Any]:
     changes: dict[str, Any] = {name: wanted[name] for name in ("prompt", "fallback_models") if name in wanted}
     if "collections" in rag:
         changes["collections"] = rag.pop("collections")
-    settings = {f"llm_config.{name}": value for name, value in wanted.get("llm", {}).items()}
+    llm = dict(wanted.get("llm", {}))
+    by_kind = llm.pop("temperature_by_query_type", {})
+    settings = {f"llm_config.{name}": value for name, value in llm.items()}
+    settings |= {f"{TEMPERATURE.name}.{kind}": value for kind, value in by_kind.items()}
     settings |= {f"rag_config.{name}": value for name, value in rag.items()}
     return changes | ({"settings": settings} if settings else {})
 

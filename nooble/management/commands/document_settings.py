@@ -63,8 +63,15 @@ def _default(variable: Variable) -> str:
 def _row(setting: Setting) -> str:
     default = f"`{setting.deployment}`" if setting.deployment else f"`{setting.default}`"
     levels = ", ".join(level.value for level in Level if level in setting.levels)
-    text = setting.help if setting.supported else f"{setting.help} *Not yet: any other value is refused.*"
+    text = setting.help + _kinds(setting)
+    if not setting.supported:
+        text += " *Not yet: any other value is refused.*"
     return f"| `{setting.name}` | {setting.type.__name__} | {_values(setting)} | {default} | {levels} | {text} |"
+
+
+def _kinds(setting: Setting) -> str:
+    named = ", ".join(f"`{setting.name}.{kind}`" for kind in setting.kinds)
+    return f" Below a request it may differ by kind: {named}." if named else ""
 
 
 def _values(setting: Setting) -> str:
