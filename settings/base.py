@@ -170,6 +170,12 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "nooble-cache",
+        # What is remembered saves a query: it is not worth waiting for.
+        "OPTIONS": {
+            "serializer": "apps.core.caching.JSONSerializer",
+            "socket_connect_timeout": 0.5,
+            "socket_timeout": 0.5,
+        },
     }
 }
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
-from apps.agents import citations, generation, prompts, services
+from apps.agents import citations, configurations, generation, prompts
 from apps.agents.models import Message, Run
 from apps.agents.types import Author, RunStatus
 from apps.collections import retrieval
@@ -60,8 +60,8 @@ def _require_room(ctx: ExecutionContext, run: Run) -> None:
     """Refuse a question that the model cannot hold before the search for it is paid for."""
     assert ctx.llm_config is not None
     with unit_of_work(ctx):
-        version = services.get_version(run.agent_id, run.agent_version)
-    prompts.build(ctx.llm_config, prompt=version.prompt, question=run.question, passages=(), history=())
+        prompt = configurations.prompt(ctx, run.agent_id, run.agent_version)
+    prompts.build(ctx.llm_config, prompt=prompt, question=run.question, passages=(), history=())
 
 
 def _retrieve(ctx: ExecutionContext, run: Run, asked: Message) -> None:
@@ -103,11 +103,11 @@ def _stored(hit: Hit) -> dict[str, Any]:
 def _request(ctx: ExecutionContext, run: Run, asked: Message) -> ChatRequest:
     assert ctx.llm_config is not None
     with unit_of_work(ctx):
-        version = services.get_version(run.agent_id, run.agent_version)
+        prompt = configurations.prompt(ctx, run.agent_id, run.agent_version)
         history = _history(asked)
     return prompts.build(
         ctx.llm_config,
-        prompt=version.prompt,
+        prompt=prompt,
         question=run.question,
         passages=_passages(run.passages or []),
         history=history,

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from rest_framework.request import Request
 
-from apps.agents import services, shares
+from apps.agents import configurations, shares
+from apps.agents.configurations import AgentConfiguration
 from apps.agents.errors import AgentNotFoundError
-from apps.agents.models import AgentVersion
 from apps.collections import services as collections
 from apps.collections.errors import CollectionNotFoundError
 from apps.core import configuration, headers
@@ -46,23 +46,20 @@ def chat_context(request: Request, body: ChatBody, *, created_at: datetime | Non
     own = entry.context(request, context_type="chat", created_at=created_at)
     named = _agent_id(sent, body)
     base = shares.using(own, named)
-    with unit_of_work(base):
-        agent = services.get_agent(base, named)
-        version = services.current_version(agent)
-        chosen = _collections(sent, base, body, version)
-        query_type = "rag" if chosen else "chat"
-        requested = headers.merged(body.preferences or {}, sent, "llm_config", "rag_config")
-        resolved = resolve(who, version, requested=requested, query_type=query_type)
-        rag = _rag_config(base, sent, resolved, chosen)
+    agent = configurations.current(base, named)
+    chosen = _collections(sent, base, body, agent)
+    query_type = "rag" if chosen else "chat"
+    requested = headers.merged(body.preferences or {}, sent, "llm_config", "rag_config")
+    resolved = resolve(who, agent, requested=requested, query_type=query_type)
     return base.model_copy(
         update={
-            "agent_id": agent.pk,
-            "agent_version": version.number,
+            "agent_id": named,
+            "agent_version": agent.version,
             "conversation_id": headers.agreed(
                 "conversation_id", body.conversation_id, "X-Conversation-ID", sent.get("X-Conversation-ID")
             ),
             "llm_config": LLMConfig(**resolved.section("llm_config")),
-            "rag_config": rag,
+            "rag_config": _rag_config(base, sent, resolved, chosen),
             "processing_config": ProcessingConfig(**resolved.section("processing_config")),
             "config_sources": dict(resolved.sources),
             "fallback_models": tuple(resolved.values["fallback_models"]),
@@ -71,12 +68,12 @@ def chat_context(request: Request, body: ChatBody, *, created_at: datetime | Non
     )
 
 
-def resolve(who: Principal, version: AgentVersion, *, requested: Mapping[str, Any], query_type: str) -> Resolved:
+def resolve(who: Principal, agent: AgentConfiguration, *, requested: Mapping[str, Any], query_type: str) -> Resolved:
     """The cascade for one question, held to what the tenant's tier allows."""
     resolved = configuration.resolve(
         {
             Level.REQUEST: configuration.check(requested, level=Level.REQUEST),
-            Level.AGENT: {**version.settings, "fallback_models": version.fallback_models},
+            Level.AGENT: {**agent.settings, "fallback_models": list(agent.fallback_models)},
             Level.TIER: configuration.check(who.tier_defaults, level=Level.TIER),
         },
         kinds={query_type},
@@ -100,14 +97,14 @@ def _agent_id(sent: Sent, body: ChatBody) -> UUID:
     return named
 
 
-def _collections(sent: Sent, ctx: ExecutionContext, body: ChatBody, version: AgentVersion) -> list[UUID]:
+def _collections(sent: Sent, ctx: ExecutionContext, body: ChatBody, agent: AgentConfiguration) -> list[UUID]:
     """What is searched: of a shared agent only what it searches itself, not what else its owner has."""
     chosen = headers.agreed("collections", body.collections, "X-RAG-Collections", sent.get("X-RAG-Collections"))
     if "X-Collection-ID" in sent:
         chosen = headers.agreed("collections", chosen, "X-Collection-ID", (sent["X-Collection-ID"],))
     if chosen is None:
-        return list(version.collections)
-    foreign = [each for each in chosen if each not in version.collections]
+        return list(agent.collections)
+    foreign = [each for each in chosen if each not in agent.collections]
     if foreign and ctx.owner_tenant_id != ctx.tenant_id:
         raise CollectionNotFoundError(f"There is no collection {foreign[0]}, or it is not yours.")
     return list(chosen)
@@ -116,7 +113,8 @@ def _collections(sent: Sent, ctx: ExecutionContext, body: ChatBody, version: Age
 def _rag_config(ctx: ExecutionContext, sent: Sent, resolved: Resolved, chosen: list[UUID]) -> RagConfig:
     values = resolved.section("rag_config")
     threshold = values.pop("similarity_threshold")
-    spaces = collections.live_spaces(ctx, chosen)
+    with unit_of_work(ctx):
+        spaces = collections.live_spaces(ctx, chosen)
     collections.require_spaces(spaces, headers.overrides(sent, "embedding_config"))
     return RagConfig(
         collections=tuple(

@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
+from apps.agents import configurations
 from apps.agents.errors import AgentNotFoundError
 from apps.agents.models import DEFAULT_PROMPT, Agent, AgentVersion
 from apps.collections import services as collections
@@ -55,6 +56,7 @@ def update_agent(
         if changes:
             _add_version(ctx, agent, **_changed(ctx, current_version(agent), changes))
         agent.save(update_fields=["name", "version", "updated_at"])
+        configurations.forget(agent_id)
     return agent
 
 
@@ -62,6 +64,7 @@ def delete_agent(ctx: ExecutionContext, agent_id: UUID) -> None:
     """Delete the agent with its versions and shares. Conversations with it, and what they cost, stay."""
     with unit_of_work(ctx):
         get_agent(ctx, agent_id).delete()
+        configurations.forget(agent_id)
 
 
 def get_agent(ctx: ExecutionContext, agent_id: UUID, *, lock: bool = False) -> Agent:
@@ -71,14 +74,6 @@ def get_agent(ctx: ExecutionContext, agent_id: UUID, *, lock: bool = False) -> A
     if agent is None:
         raise AgentNotFoundError(f"There is no agent {agent_id}, or it is not yours.")
     return agent
-
-
-def get_version(agent_id: UUID, number: int) -> AgentVersion:
-    """One version of an agent; raises AgentNotFoundError once the agent is deleted. The caller is in a unit of work."""
-    version = AgentVersion.objects.filter(agent=agent_id, number=number).first()
-    if version is None:
-        raise AgentNotFoundError("The agent was deleted meanwhile.")
-    return version
 
 
 def current_version(agent: Agent) -> AgentVersion:

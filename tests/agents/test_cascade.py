@@ -8,13 +8,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.agents import services
+from apps.agents import configurations, services
 from apps.agents.models import AgentVersion, Run
 from apps.core import configuration
 from apps.core.configuration import SETTINGS, InvalidSettingError, Level
@@ -86,6 +86,7 @@ def configure(world: World, *, tier: dict[str, Any], agent: dict[str, Any], coll
         Tier.objects.filter(pk=EDITED).update(defaults=tier, max_output_tokens=MOST_TOKENS)
     with unit_of_work(world.persona.ctx):
         AgentVersion.objects.filter(agent=world.agent).update(settings=agent, collections=collections)
+        configurations.forget(UUID(world.agent))
 
 
 def ask(world: World, headers: dict[str, str], **body: Any) -> Any:
