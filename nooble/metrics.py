@@ -1,11 +1,13 @@
 """What a monitor asks for, in Prometheus' format: how work, doubt and differences stand, and since when.
 
-Every number is read when it is asked for, from rows that an index finds; no process counts for itself, so it does not
-matter which one is asked. Only ``nooble_spool_events`` is of the host that answers: its spool is a file.
+Every number is read when it is asked for, from rows that an index finds, or where all processes count together; none
+counts for itself, so it does not matter which one is asked. Only ``nooble_spool_events`` is of the host that answers:
+its spool is a file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import accumulate
 
 from django.conf import settings
 from django.db.models import Max
@@ -14,12 +16,13 @@ from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_safe
 from django_celery_beat.models import PeriodicTask
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from redis import RedisError
 
 from apps.agents.models import Run
 from apps.collections.models import Document, EmbeddingBatch
-from apps.core import maintenance
+from apps.core import counters, dispatch, maintenance
 from apps.core.api import exceptions
 from apps.core.errors import NotAuthenticatedError, NotFoundError
 from apps.ledger import reconciliation, spool, sweeping
@@ -34,6 +37,9 @@ METRICS = {
     "nooble_discrepancies": ("Differences in the books that nobody has looked into.", ["kind"]),
     "nooble_reconciled_timestamp_seconds": ("When books were last compared to the end.", ["scope"]),
     "nooble_beat_timestamp_seconds": ("When beat last published each periodic task.", ["task"]),
+    "nooble_request_headers": ("Requests of the API that were sent with a header.", ["header", "client_version"]),
+    "nooble_contexts_refused": ("Messages that were not worked on, as their context was none.", ["task", "fault"]),
+    "nooble_context_bytes": ("The sizes of contexts as they travel, signed.", []),
     "nooble_spool_events": ("Reported usage that waits on this host, or that the database has refused.", ["state"]),
 }
 
@@ -70,6 +76,7 @@ class _Books(Collector):
         yield _gauge(
             "nooble_beat_timestamp_seconds", {(task,): _seconds(moment) for task, moment in _published().items()}
         )
+        yield from _counted()
         yield _gauge("nooble_spool_events", _spool())
 
 
@@ -90,6 +97,33 @@ def _doubt() -> Iterator[Metric]:
     found = sweeping.unresolved()
     yield _gauge("nooble_attempts", {(state,): count for state, (count, _) in found.items()})
     yield _gauge("nooble_attempt_held_tokens", {(state,): held for state, (_, held) in found.items()})
+
+
+def _counted() -> Iterator[Metric]:
+    """What processes count together in Redis; nothing where that is away."""
+    try:
+        for name in ("request_headers", "contexts_refused"):
+            yield _counter(f"nooble_{name}", counters.read(name))
+        yield _histogram("nooble_context_bytes", counters.read("context_bytes"), dispatch.CONTEXT_BYTES)
+    except RedisError:
+        return
+
+
+def _counter(name: str, values: dict[tuple[str, ...], int]) -> Metric:
+    text, labels = METRICS[name]
+    counter = CounterMetricFamily(name, text, labels=labels)
+    for divided_by, value in values.items():
+        counter.add_metric(divided_by, value)
+    return counter
+
+
+def _histogram(name: str, values: dict[tuple[str, ...], int], buckets: Iterable[int]) -> Metric:
+    """Prometheus' buckets hold what is below them, too."""
+    bounds = [*map(str, buckets), "+Inf"]
+    cumulative = accumulate(values.get((bound,), 0) for bound in bounds)
+    histogram = HistogramMetricFamily(name, METRICS[name][0])
+    histogram.add_metric([], list(zip(bounds, cumulative, strict=True)), values.get(("sum",), 0))
+    return histogram
 
 
 def _spool() -> dict[tuple[str, ...], float]:

@@ -1,12 +1,16 @@
 """What every task does first: restore the context that came with the message, and refuse to run without one."""
 
+import logging
 from typing import Any
 
 from celery import Task
 from structlog.contextvars import bound_contextvars
 
-from apps.core.context import ExecutionContext, restore
+from apps.core import counters
+from apps.core.context import ContextRefusedError, ExecutionContext, restore
 from apps.core.dispatch import CONTEXT_HEADER
+
+logger = logging.getLogger(__name__)
 
 
 class ContextTask(Task[Any, Any]):
@@ -23,7 +27,12 @@ class ContextTask(Task[Any, Any]):
     @property
     def ctx(self) -> ExecutionContext:
         """The message's context, verified; raises ContextRefusedError."""
-        return restore(self.request.get(CONTEXT_HEADER))
+        try:
+            return restore(self.request.get(CONTEXT_HEADER))
+        except ContextRefusedError as error:
+            logger.warning("context refused", extra={"task": self.name, "fault": error.fault})
+            counters.count("contexts_refused", (self.name, error.fault))
+            raise
 
     @property
     def task_id(self) -> str:

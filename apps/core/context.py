@@ -25,10 +25,17 @@ TruncationStrategy = Literal["end", "start", "middle"]
 InterruptionPolicy = Literal["retry", "partial"]
 
 
+ContextFault = Literal["missing", "oversized", "forged", "unknown"]
+
+
 class ContextRefusedError(NoobleError):
     """The task's context is missing, forged or not understood."""
 
     code = "context_refused"
+
+    def __init__(self, detail: str = "", *, fault: ContextFault = "unknown") -> None:
+        super().__init__(detail)
+        self.fault = fault
 
 
 class _Frozen(BaseModel):
@@ -125,20 +132,24 @@ class ExecutionContext(_Frozen):
         """The context as a token that only this deployment can have made."""
         token = signing.dumps(self.model_dump(mode="json", exclude_defaults=True), salt=SALT, compress=True)
         if len(token) > MAX_SIGNED_BYTES:
-            raise ContextRefusedError(f"The context is {len(token)} bytes signed; at most {MAX_SIGNED_BYTES} travel.")
+            detail = f"The context is {len(token)} bytes signed; at most {MAX_SIGNED_BYTES} travel."
+            raise ContextRefusedError(detail, fault="oversized")
         return token
 
 
 def restore(token: str | None) -> ExecutionContext:
     """The context that :meth:`ExecutionContext.sign` signed; anything else is refused."""
-    if not token or len(token) > MAX_SIGNED_BYTES:
-        raise ContextRefusedError("The task carries no context, or one that is too large.")
+    if not token:
+        raise ContextRefusedError("The task carries no context.", fault="missing")
+    if len(token) > MAX_SIGNED_BYTES:
+        raise ContextRefusedError("The task's context is larger than ours are.", fault="oversized")
     try:
         return ExecutionContext.model_validate(signing.loads(token, salt=SALT))
     except signing.BadSignature as error:
-        raise ContextRefusedError("The signature of the task's context is not ours.") from error
+        raise ContextRefusedError("The signature of the task's context is not ours.", fault="forged") from error
     except (ValidationError, ValueError) as error:
-        raise ContextRefusedError("The task's context is not one this version understands.") from error
+        detail = "The task's context is not one this version understands."
+        raise ContextRefusedError(detail, fault="unknown") from error
 
 
 def unverified(token: str) -> ExecutionContext:
@@ -149,7 +160,8 @@ def unverified(token: str) -> ExecutionContext:
     try:
         return ExecutionContext.model_validate(_Opener().unsign_object(token))
     except (ValidationError, ValueError, zlib.error) as error:
-        raise ContextRefusedError("The row's context is not one this version understands.") from error
+        detail = "The row's context is not one this version understands."
+        raise ContextRefusedError(detail, fault="unknown") from error
 
 
 class _Opener(signing.TimestampSigner):

@@ -10,11 +10,15 @@ from typing import Any
 from celery import current_app
 from django.db import transaction
 
+from apps.core import counters
+
 logger = logging.getLogger(__name__)
 
 CONTEXT_HEADER = "nooble_context"
 #: Seconds after which an undelivered message is worthless: the sweeper has published another by then.
 EXPIRES_SECONDS = 3600
+#: The sizes of contexts that are told apart, in bytes; 16 KiB is the most that travels.
+CONTEXT_BYTES = (512, 1024, 2048, 4096, 8192, 16384)
 #: The queue of what no tenant asked for.
 MAINTENANCE = "maintenance"
 #: Domains whose queues are not divided by tier.
@@ -29,6 +33,7 @@ def queue(name: str, tier: str) -> str:
 
 def publish_on_commit(name: str, *, signed_context: str, tier: str, ids: dict[str, str]) -> None:
     """Publish the task ``name`` with ``ids`` when the open transaction commits; at once when there is none."""
+    counters.observe("context_bytes", len(signed_context), buckets=CONTEXT_BYTES)
     # Resolved by name through the registry, not by ``send_task``, which would ignore eager mode and misspellings.
     task = current_app.tasks[name]
     # Robust: whatever the client of a broken broker raises, the row is committed and the other messages go out.

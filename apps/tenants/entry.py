@@ -5,7 +5,7 @@ from typing import Any
 
 from rest_framework.request import Request
 
-from apps.core import clock, headers
+from apps.core import clock, counters, headers
 from apps.core.context import ContextType, ExecutionContext
 from apps.core.headers import Sent
 from apps.core.ids import new_id
@@ -42,6 +42,12 @@ def context(
     }
     deadline = clock.now() + timedelta(seconds=REQUEST_SECONDS)
     return ExecutionContext(context_type=context_type, created_at=arrived, deadline=deadline, **fields)
+
+
+def count_headers(request: Request, ctx: ExecutionContext) -> None:
+    """Count which headers are in use, by name and by who sends them: never what they say."""
+    client = ctx.client_version or "unknown"
+    counters.count("request_headers", *((name, client) for name in headers.read(request)))
 
 
 def _refuse_foreign(sent: Sent, who: Principal) -> None:

@@ -15,6 +15,7 @@ from django.db.models import Q
 from django_celery_results.models import TaskResult
 
 from apps.collections.models import EmbeddingBatch
+from apps.core import counters
 from apps.core.admin_pages import change_url, list_url
 from apps.core.db import unit_of_work
 from apps.core.dispatch import CONTEXT_HEADER
@@ -108,6 +109,7 @@ def test_nothing_that_was_said_and_no_key_is_in_a_task_s_row(scene: Scene, marke
 
 def test_a_task_that_is_refused_does_not_keep_what_it_came_with(scene: Scene) -> None:
     forged = f"{scene.persona.ctx.sign()}x"
+    before = counters.read("contexts_refused").get(("query.answer", "forged"), 0)
     sent = current_app.tasks["query.answer"].apply_async(
         kwargs={"run_id": str(uuid4())}, headers={CONTEXT_HEADER: forged}, queue="query.professional"
     )
@@ -115,6 +117,7 @@ def test_a_task_that_is_refused_does_not_keep_what_it_came_with(scene: Scene) ->
     assert (task.task_name, task.status) == ("query.answer", "FAILURE")
     assert json.loads(task.result)["exc_type"] == "ContextRefusedError"
     assert forged.partition(":")[0] not in stored([task])
+    assert counters.read("contexts_refused")["query.answer", "forged"] == before + 1
 
 
 def test_a_task_that_fails_over_a_row_does_not_keep_what_the_row_says(scene: Scene, marker: str) -> None:

@@ -4,16 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.db.models.functions import Now
 from django.test import Client
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
+from redis import Redis
 
 from apps.agents.models import Run
-from apps.core import clock
+from apps.core import clock, counters, dispatch
 from apps.core.db import unit_of_work
 from apps.ledger import reconciliation, spool, till
 from apps.ledger.errors import SpoolUnavailableError
@@ -32,12 +35,16 @@ def configured(settings: Settings, tmp_path: Path) -> None:
     settings.SPOOL_DIR = tmp_path / "spool"
 
 
-def told() -> dict[tuple[str, ...], float]:
-    """Every sample: (its name, its label) → its value."""
+def families() -> list[Metric]:
     response = Client().get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     assert response.status_code == 200
-    families = text_string_to_metric_families(response.content.decode())
-    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+    return list(text_string_to_metric_families(response.content.decode()))
+
+
+def told() -> dict[tuple[str, ...], float]:
+    """Every sample: (its name, its labels in the order of their names) → its value."""
+    samples = [sample for family in families() for sample in family.samples]
+    return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", f"Bearer {TOKEN}x", TOKEN, "Bearer é"])
@@ -57,7 +64,7 @@ def test_without_a_token_in_the_settings_there_is_no_such_page(database: None, s
 def test_every_metric_is_told_and_no_other(owner: Persona) -> None:
     reconciliation.reconcile(started_by="test")
     with published("test.metrics", clock.now()):
-        assert {name for name, *_ in told()} == METRICS.keys()
+        assert {family.name for family in families()} == METRICS.keys()
 
 
 @contextmanager
@@ -127,3 +134,35 @@ def test_a_spool_that_cannot_be_read_takes_no_other_metric_with_it(owner: Person
     now = told()
     assert ("nooble_spool_events", "waiting") not in now
     assert ("nooble_attempts", "open") in now
+
+
+def test_headers_are_counted_by_name_and_client_and_never_by_value(owner: Persona) -> None:
+    client, secret = f"sdk-{uuid4().hex[:8]}", uuid4().hex
+    headers = {"X-Client-Version": client, "X-User-ID": secret}
+    for _ in range(2):
+        owner.api.get("/api/v1/agents", headers=headers)
+    refused = owner.api.get("/api/v1/agents", headers={**headers, "X-LLM-Temperature": "warm"})
+    assert refused.status_code == 400
+    now = told()
+    assert now["nooble_request_headers_total", client, "X-User-ID"] == 2
+    assert ("nooble_request_headers_total", client, "X-LLM-Temperature") not in now
+    assert secret not in str(now)
+
+
+def test_the_sizes_of_contexts_are_told_as_prometheus_buckets(owner: Persona) -> None:
+    before = told()
+    dispatch.publish_on_commit("query.answer", signed_context="x" * 700, tier="free", ids={"run_id": str(uuid4())})
+    after = told()
+
+    def more(*sample: str) -> float:
+        return after[sample] - before.get(sample, 0)
+
+    buckets = [more("nooble_context_bytes_bucket", most) for most in ("512", "1024", "16384", "+Inf")]
+    assert buckets == [0, 1, 1, 1]
+    assert (more("nooble_context_bytes_sum"), more("nooble_context_bytes_count")) == (700, 1)
+
+
+def test_without_redis_what_the_database_knows_is_told(owner: Persona, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "_client", lambda: Redis.from_url("redis://127.0.0.1:1/0"))
+    assert not any(name.startswith("nooble_context") for name, *_ in told())
+    assert ("nooble_attempts", "open") in told()

@@ -65,7 +65,7 @@ class TenantViewSet(GenericViewSet[Any]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        _ = self.ctx
+        entry.count_headers(request, self.ctx)
 
     def accepted(self, serializer: type[S], *, data: Any = None, **context: Any) -> dict[str, Any]:
         """The request's body (or ``data``), validated; raises DRF's ValidationError. ``context``: the serializer's."""

@@ -1,0 +1,84 @@
+"""How often things happened that no row tells of, counted over all processes: a hash in Redis for each counter.
+
+They are lost with Redis, as counters of a process are with it; a monitor knows one that begins anew. Counting never
+fails and never waits for long: where Redis does not answer, it is left out for a while.
+"""
+
+import functools
+import json
+import logging
+import time
+from collections.abc import Sequence
+
+from django.conf import settings
+from redis import Redis, RedisError
+
+logger = logging.getLogger(__name__)
+
+#: Labels can be a client's words: of a counter so many are told apart, and the rest are counted together.
+MAX_LABELS = 500
+OTHER = "other"
+PAUSE_SECONDS = 10.0
+TIMEOUT_SECONDS = 0.25
+
+#: KEYS: the hash. ARGV: how many fields it may have, then field, field for the rest, number, for each thing counted.
+_SCRIPT = """
+for i = 2, #ARGV, 3 do
+    local field = ARGV[i]
+    if redis.call('HEXISTS', KEYS[1], field) == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[1]) then
+        field = ARGV[i + 1]
+    end
+    redis.call('HINCRBY', KEYS[1], field, ARGV[i + 2])
+end
+"""
+
+Labels = tuple[str, ...]
+
+_silent_until = 0.0
+
+
+def count(counter: str, *occurrences: Labels) -> None:
+    """Count one more of each; the last label of what is one too many becomes ``other``."""
+    increase(counter, [(labels, 1) for labels in occurrences])
+
+
+def increase(counter: str, amounts: Sequence[tuple[Labels, int]]) -> None:
+    """Count several, each by its number, in one call of Redis."""
+    global _silent_until  # noqa: PLW0603 - of this process: whether Redis was there a moment ago
+    if not amounts or time.monotonic() < _silent_until:
+        return
+    arguments = [part for labels, number in amounts for part in (_field(labels), _field(_rest(labels)), number)]
+    try:
+        _client().eval(_SCRIPT, 1, _key(counter), MAX_LABELS, *arguments)
+    except RedisError:
+        _silent_until = time.monotonic() + PAUSE_SECONDS
+        logger.warning("not counted: Redis does not answer", extra={"counter": counter})
+
+
+def observe(counter: str, value: int, *, buckets: Sequence[int]) -> None:
+    """Count a value in a histogram: in the first bucket that it fits into, and in their sum."""
+    bucket = next((str(most) for most in buckets if value <= most), "+Inf")
+    increase(counter, [((bucket,), 1), (("sum",), value)])
+
+
+def read(counter: str) -> dict[Labels, int]:
+    """What was counted, by labels; raises RedisError."""
+    return {tuple(json.loads(field)): int(number) for field, number in _client().hgetall(_key(counter)).items()}  # type: ignore[union-attr] # not the asynchronous client
+
+
+@functools.cache
+def _client() -> Redis:
+    # Its pool knows when the process has been forked.
+    return Redis.from_url(settings.REDIS_URL, socket_connect_timeout=TIMEOUT_SECONDS, socket_timeout=TIMEOUT_SECONDS)
+
+
+def _rest(labels: Labels) -> Labels:
+    return (*labels[:-1], OTHER)
+
+
+def _field(labels: Labels) -> str:
+    return json.dumps(labels)
+
+
+def _key(counter: str) -> str:
+    return f"nooble:counters:{counter}"

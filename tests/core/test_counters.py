@@ -1,0 +1,63 @@
+"""What processes count together, and what becomes of it when Redis is not there."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+from redis import Redis
+
+from apps.core import counters
+
+
+@pytest.fixture
+def counter(engines: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(counters, "_silent_until", 0.0)
+    return f"test-{uuid4().hex}"
+
+
+def test_everything_is_counted_however_many_count(counter: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(200):
+            pool.submit(counters.count, counter, ("a", "x"), ("b", "x"))
+    counters.count(counter, ("a", "y"))
+    assert counters.read(counter) == {("a", "x"): 200, ("b", "x"): 200, ("a", "y"): 1}
+
+
+def test_words_of_clients_do_not_fill_the_memory(counter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "MAX_LABELS", 3)
+    for client in ("one", "two", "three", "four", "five", "one"):
+        counters.count(counter, ("header", client))
+    told = counters.read(counter)
+    assert told == {
+        ("header", "one"): 2,
+        ("header", "two"): 1,
+        ("header", "three"): 1,
+        ("header", counters.OTHER): 2,
+    }
+
+
+def test_a_value_is_counted_where_it_fits_in_first(counter: str) -> None:
+    for value in (10, 11, 100, 101):
+        counters.observe(counter, value, buckets=(10, 100))
+    assert counters.read(counter) == {("10",): 1, ("100",): 2, ("+Inf",): 1, ("sum",): 222}
+
+
+def test_where_redis_does_not_answer_nobody_waits_for_it_again_and_again(
+    counter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def away() -> Redis:
+        asked.append(time.monotonic())
+        return Redis.from_url("redis://127.0.0.1:1/0")
+
+    there = counters._client
+    monkeypatch.setattr(counters, "_client", away)
+    for _ in range(5):
+        counters.count(counter, ("a",))
+    assert len(asked) == 1
+    monkeypatch.setattr(counters, "_client", there)
+    monkeypatch.setattr(counters, "_silent_until", 0.0)
+    counters.count(counter, ("a",))
+    assert counters.read(counter) == {("a",): 1}
