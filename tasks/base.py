@@ -1,28 +1,41 @@
 """What every task does first: restore the context that came with the message, and refuse to run without one."""
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 from celery import Task
+from pydantic import BaseModel, ConfigDict, ValidationError
 from structlog.contextvars import bound_contextvars
 
 from apps.core import counters
 from apps.core.context import ContextRefusedError, ExecutionContext, restore
-from apps.core.dispatch import CONTEXT_HEADER
+from apps.core.dispatch import CONTEXT_HEADER, PayloadRefusedError
 
 logger = logging.getLogger(__name__)
 
 
+class Payload(BaseModel):
+    """What a message says besides its context: ids, each by its name, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class ContextTask(Task[Any, Any]):
-    """A task with a context. It returns ids at most: a result row is for looking at, not for building on."""
+    """A task with a context and a typed payload, which is what the message's arguments are made into.
+
+    It returns ids at most: a result row is for looking at, not for building on.
+    """
 
     abstract = True
+    #: The arguments are the payload's fields, not the function's: they are checked against those.
+    typing = False
+    payload: ClassVar[type[Payload]]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, **arguments: Any) -> Any:
         """Run it with its tenant on every line that is logged."""
         ctx = self.ctx
         with bound_contextvars(tenant_id=str(ctx.tenant_id), context_id=str(ctx.context_id)):
-            return super().__call__(*args, **kwargs)
+            return super().__call__(self._accepted(arguments))
 
     @property
     def ctx(self) -> ExecutionContext:
@@ -30,10 +43,21 @@ class ContextTask(Task[Any, Any]):
         try:
             return restore(self.request.get(CONTEXT_HEADER))
         except ContextRefusedError as error:
-            logger.warning("context refused", extra={"task": self.name, "fault": error.fault})
-            counters.count("contexts_refused", (self.name, error.fault))
+            self._count_refused(error.fault)
             raise
 
     @property
     def task_id(self) -> str:
         return str(self.request.id or "")
+
+    def _accepted(self, arguments: dict[str, Any]) -> Payload:
+        try:
+            return self.payload.model_validate(arguments)
+        except ValidationError:
+            self._count_refused("payload")
+            # Not chained: a traceback would repeat what came.
+            raise PayloadRefusedError(f"{self.name} takes: {', '.join(self.payload.model_fields)}.") from None
+
+    def _count_refused(self, fault: str) -> None:
+        logger.warning("message refused", extra={"task": self.name, "fault": fault})
+        counters.count("messages_refused", (self.name, fault))

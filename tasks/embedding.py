@@ -5,10 +5,14 @@ from uuid import UUID
 from celery import shared_task
 
 from apps.collections import ingestion
-from tasks.base import ContextTask
+from tasks.base import ContextTask, Payload
 
 
-@shared_task(base=ContextTask, bind=True, name="embedding.embed_batch")
-def embed_batch(self: ContextTask, embeddingbatch_id: str) -> dict[str, str]:
-    ingestion.embed_batch(self.ctx, UUID(embeddingbatch_id), task_id=self.task_id)
-    return {"embeddingbatch_id": embeddingbatch_id}
+class BatchPayload(Payload):
+    embeddingbatch_id: UUID
+
+
+@shared_task(base=ContextTask, bind=True, name="embedding.embed_batch", payload=BatchPayload)
+def embed_batch(self: ContextTask, payload: BatchPayload) -> dict[str, str]:
+    ingestion.embed_batch(self.ctx, payload.embeddingbatch_id, task_id=self.task_id)
+    return {"embeddingbatch_id": str(payload.embeddingbatch_id)}

@@ -5,10 +5,14 @@ from uuid import UUID
 from celery import shared_task
 
 from apps.agents import answering
-from tasks.base import ContextTask
+from tasks.base import ContextTask, Payload
 
 
-@shared_task(base=ContextTask, bind=True, name="query.answer")
-def answer(self: ContextTask, run_id: str) -> dict[str, str]:
-    answering.answer(self.ctx, UUID(run_id), task_id=self.task_id)
-    return {"run_id": run_id}
+class RunPayload(Payload):
+    run_id: UUID
+
+
+@shared_task(base=ContextTask, bind=True, name="query.answer", payload=RunPayload)
+def answer(self: ContextTask, payload: RunPayload) -> dict[str, str]:
+    answering.answer(self.ctx, payload.run_id, task_id=self.task_id)
+    return {"run_id": str(payload.run_id)}

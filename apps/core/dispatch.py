@@ -11,6 +11,7 @@ from celery import current_app
 from django.db import transaction
 
 from apps.core import counters
+from apps.core.errors import NoobleError
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,12 @@ CONTEXT_BYTES = (512, 1024, 2048, 4096, 8192, 16384)
 MAINTENANCE = "maintenance"
 #: Domains whose queues are not divided by tier.
 UNTIERED_DOMAINS = frozenset({MAINTENANCE})
+
+
+class PayloadRefusedError(NoobleError):
+    """The task's message is not one that the task understands."""
+
+    code = "payload_refused"
 
 
 def queue(name: str, tier: str) -> str:

@@ -109,7 +109,7 @@ def test_nothing_that_was_said_and_no_key_is_in_a_task_s_row(scene: Scene, marke
 
 def test_a_task_that_is_refused_does_not_keep_what_it_came_with(scene: Scene) -> None:
     forged = f"{scene.persona.ctx.sign()}x"
-    before = counters.read("contexts_refused").get(("query.answer", "forged"), 0)
+    before = counters.read("messages_refused").get(("query.answer", "forged"), 0)
     sent = current_app.tasks["query.answer"].apply_async(
         kwargs={"run_id": str(uuid4())}, headers={CONTEXT_HEADER: forged}, queue="query.professional"
     )
@@ -117,7 +117,19 @@ def test_a_task_that_is_refused_does_not_keep_what_it_came_with(scene: Scene) ->
     assert (task.task_name, task.status) == ("query.answer", "FAILURE")
     assert json.loads(task.result)["exc_type"] == "ContextRefusedError"
     assert forged.partition(":")[0] not in stored([task])
-    assert counters.read("contexts_refused")["query.answer", "forged"] == before + 1
+    assert counters.read("messages_refused")["query.answer", "forged"] == before + 1
+
+
+@pytest.mark.parametrize("payload", [{}, {"run_id": "hidden"}, {"run_id": str(uuid4()), "hidden": 1}])
+def test_a_task_whose_payload_is_none_is_refused_and_does_not_keep_it(scene: Scene, payload: dict[str, Any]) -> None:
+    before = counters.read("messages_refused").get(("query.answer", "payload"), 0)
+    sent = current_app.tasks["query.answer"].apply_async(
+        kwargs=payload, headers={CONTEXT_HEADER: scene.persona.ctx.sign()}, queue="query.professional"
+    )
+    task = done(sent.id)
+    assert (task.status, json.loads(task.result)["exc_type"]) == ("FAILURE", "PayloadRefusedError")
+    assert "hidden" not in str(task.traceback)
+    assert counters.read("messages_refused")["query.answer", "payload"] == before + 1
 
 
 def test_a_task_that_fails_over_a_row_does_not_keep_what_the_row_says(scene: Scene, marker: str) -> None:

@@ -61,3 +61,9 @@ def test_retrieval_finds_what_answers_the_questions_of_a_small_collection(tmp_pa
     assert report.keys() == {"hybrid", "vector", "lexical"}
     assert {mode: figures["ndcg@10"] for mode, figures in report.items()} == dict.fromkeys(report, 1.0)
     assert all(figures["p50_ms"] > 0 for figures in report.values())
+
+
+def test_a_context_is_measured_with_what_it_weighs() -> None:
+    report = report_of("context.py", "--rounds", "5")
+    assert report.keys() == {"build_ms", "sign_ms", "verify_ms", "together_ms", "signed_bytes"}
+    assert 0 < report["signed_bytes"] < 16 * 1024

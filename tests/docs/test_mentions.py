@@ -16,6 +16,7 @@ from apps.ledger.models import Entry
 from apps.ledger.types import DiscrepancyKind
 from nooble import beat, queues
 from nooble.metrics import METRICS
+from tasks.base import ContextTask
 from tests.architecture.test_doors import OPERATORS
 from tests.docs.pages import Page, page
 
@@ -48,6 +49,7 @@ def _other_addresses() -> Iterator[str]:
 
 ENDPOINTS = sorted(set(_endpoints()))
 TASKS = sorted(name for name in current_app.tasks if not name.startswith("celery."))
+ACTIONS = [name for name in TASKS if isinstance(current_app.tasks[name], ContextTask)]
 COMMANDS = sorted(name for name, app in get_commands().items() if app.startswith(("apps.", "nooble")))
 #: Explained for all tables at once.
 OF_EVERY_TABLE = {"id", "tenant_id", "owner_tenant_id", "payer_tenant_id"}
@@ -73,6 +75,12 @@ def test_every_other_address_is_documented(address: str) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_is_documented(task: str) -> None:
     assert f"`{task}`" in page("docs/operations.md").present
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_every_action_is_in_the_catalogue_with_its_payload(name: str) -> None:
+    fields = " ".join(f"`{field}`" for field in current_app.tasks[name].payload.model_fields)
+    assert f"| `{name}` | {fields} |" in page("docs/operations.md").present
 
 
 @pytest.mark.parametrize("entry", beat.SCHEDULE.values(), ids=lambda entry: entry["task"])

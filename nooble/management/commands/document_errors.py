@@ -73,7 +73,7 @@ AREAS = (
     Area(
         title="Work",
         where="The `error` of a run or document.",
-        modules=("apps.core.work", "apps.core.context"),
+        modules=("apps.core.work", "apps.core.context", "apps.core.dispatch"),
     ),
 )
 

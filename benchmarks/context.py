@@ -1,0 +1,112 @@
+"""What an ExecutionContext costs a question: resolving and building it, signing it, and verifying it in a worker.
+
+    python benchmarks/context.py [--rounds 2000]
+
+No engine is needed: what is measured is this process's own work, on one thread. The context has twenty collections, as
+many as a question may search. The last line is one JSON object, medians in milliseconds.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+COLLECTIONS = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2000, help="how often each is done")
+    rounds = parser.parse_args().rounds
+    configure()
+    from apps.core.context import restore  # noqa: PLC0415 - there are settings only now
+
+    ctx = build()
+    token = ctx.sign()
+    report = {
+        "build_ms": median(build, rounds),
+        "sign_ms": median(ctx.sign, rounds),
+        "verify_ms": median(lambda: restore(token), rounds),
+        "together_ms": median(lambda: restore(build().sign()), rounds),
+        "signed_bytes": len(token),
+    }
+    print(json.dumps(report))
+
+
+def configure() -> None:
+    sys.path.insert(0, str(ROOT))
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings.dev")
+    import django  # noqa: PLC0415 - the settings first
+
+    django.setup()
+
+
+def build() -> Any:
+    """The context of a question as the edge builds it, without what it reads from the database."""
+    from apps.core import clock, configuration  # noqa: PLC0415 - there are settings only now
+    from apps.core.configuration import Level  # noqa: PLC0415
+    from apps.core.context import (  # noqa: PLC0415
+        ExecutionContext,
+        LLMConfig,
+        ProcessingConfig,
+        RagCollection,
+        RagConfig,
+    )
+    from apps.core.ids import new_id  # noqa: PLC0415
+
+    layers = {
+        Level.REQUEST: configuration.check({"llm_config.temperature": 0.1}, level=Level.REQUEST),
+        Level.AGENT: {"llm_config.max_tokens": 500, "rag_config.max_results": 8},
+        Level.TIER: configuration.check({"llm_config.retry_attempts": 2}, level=Level.TIER),
+    }
+    resolved = configuration.resolve(layers, kinds={"rag"})
+    rag = resolved.section("rag_config")
+    threshold = rag.pop("similarity_threshold")
+    collections = tuple(
+        RagCollection(
+            collection_id=new_id(),
+            embedding_model="wordllama-256",
+            embedding_dimensions=256,
+            similarity_threshold=threshold,
+        )
+        for _ in range(COLLECTIONS)
+    )
+    tenant = new_id()
+    return ExecutionContext(
+        context_type="chat",
+        deadline=clock.now() + timedelta(seconds=60),
+        tenant_id=tenant,
+        tenant_tier="professional",
+        payer_tenant_id=tenant,
+        owner_tenant_id=tenant,
+        agent_id=new_id(),
+        agent_version=7,
+        conversation_id=new_id(),
+        session_id=str(new_id()),
+        llm_config=LLMConfig(**resolved.section("llm_config")),
+        rag_config=RagConfig(collections=collections, **rag),
+        processing_config=ProcessingConfig(**resolved.section("processing_config")),
+        config_sources=dict(resolved.sources),
+        query_type="rag",
+    )
+
+
+def median(work: Callable[[], Any], rounds: int) -> float:
+    """The median time of one round, in milliseconds."""
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return round(statistics.median(times) * 1000, 4)
+
+
+if __name__ == "__main__":
+    main()
