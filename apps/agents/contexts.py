@@ -91,7 +91,7 @@ def resolve(who: Principal, agent: AgentConfiguration, *, requested: Mapping[str
 
 
 def _agent_id(sent: Sent, body: ChatBody) -> UUID:
-    named = headers.agreed("agent_id", body.agent_id, "X-Agent-ID", sent.get("X-Agent-ID"))
+    named: UUID | None = headers.agreed("agent_id", body.agent_id, "X-Agent-ID", sent.get("X-Agent-ID"))
     if named is None:
         raise AgentNotFoundError("Name the agent: `agent_id` in the body or the header X-Agent-ID.")
     return named

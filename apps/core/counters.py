@@ -63,7 +63,7 @@ def observe(counter: str, value: int, *, buckets: Sequence[int]) -> None:
 
 def read(counter: str) -> dict[Labels, int]:
     """What was counted, by labels; raises RedisError."""
-    return {tuple(json.loads(field)): int(number) for field, number in _client().hgetall(_key(counter)).items()}  # type: ignore[union-attr] # not the asynchronous client
+    return {tuple(json.loads(field)): int(number) for field, number in _client().hgetall(_key(counter)).items()}
 
 
 @functools.cache

@@ -85,7 +85,7 @@ def configure(world: World, *, tier: dict[str, Any], agent: dict[str, Any], coll
     with operator_scope("test"):
         Tier.objects.filter(pk=EDITED).update(defaults=tier, max_output_tokens=MOST_TOKENS)
     with unit_of_work(world.persona.ctx):
-        AgentVersion.objects.filter(agent=world.agent).update(settings=agent, collections=collections)
+        AgentVersion.objects.filter(agent=UUID(world.agent)).update(settings=agent, collections=collections)
         configurations.forget(UUID(world.agent))
 
 

@@ -1,6 +1,5 @@
 """An agent's configuration is read once for many questions, and never from before it was saved."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -37,10 +36,9 @@ def agent(owner: Persona) -> str:
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
+def fresh() -> None:
     """A process that has read no prompt yet."""
     configurations._prompt.cache_clear()
-    return
 
 
 def queries_of(tables: tuple[str, ...], captured: CaptureQueriesContext) -> list[str]:

@@ -200,7 +200,7 @@ def test_vectors_of_another_space_are_refused_with_both_spaces(
 ) -> None:
     response = call(owner, agent if call is ask else collection, {header: value})
     problem = check_problem(response, 409, "embedding_space_mismatch")
-    own = {"provider": "local", "model": "wordllama-256", "dimensions": 256}
+    own: dict[str, Any] = {"provider": "local", "model": "wordllama-256", "dimensions": 256}
     name = header.rpartition("-")[2].lower()
     assert problem["collection_id"] == collection
     assert problem["collection_space"] == own
@@ -221,7 +221,7 @@ def test_vectors_of_the_collections_own_space_are_asked_for_in_vain(
 def chunk_sizes(persona: Persona, document: str) -> list[int]:
     ingestion.chunk_document(persona.ctx, UUID(document), task_id="test")
     with unit_of_work(persona.ctx):
-        return list(Chunk.objects.filter(document=document).order_by("ordinal").values_list("tokens", flat=True))
+        return list(Chunk.objects.filter(document=UUID(document)).order_by("ordinal").values_list("tokens", flat=True))
 
 
 def test_a_document_is_cut_as_its_upload_says(owner: Persona, collection: str) -> None:
