@@ -86,7 +86,7 @@ def resolve(who: Principal, agent: AgentConfiguration, *, requested: Mapping[str
             values={**resolved.values, "llm_config.max_tokens": most},
             sources={**resolved.sources, "llm_config.max_tokens": Level.TIER.value},
         )
-    choices.require_chat(resolved)
+    choices.require_chat(resolved, allowed=who.limits.models_allowed)
     return resolved
 
 

@@ -114,8 +114,9 @@ def _changed(ctx: ExecutionContext, version: AgentVersion, changes: Mapping[str,
 def _checked(ctx: ExecutionContext, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, once it is certain that the agent can answer with them and with what its tier says besides."""
     accepted = configuration.check(settings, level=Level.AGENT)
-    layers = {Level.AGENT: accepted, Level.TIER: tenants.tier_defaults(ctx)}
-    choices.require_chat(configuration.resolve(layers), saved_at=Level.AGENT)
+    tier = tenants.tier_of(ctx)
+    layers = {Level.AGENT: accepted, Level.TIER: configuration.check(tier.defaults, level=Level.TIER)}
+    choices.require_chat(configuration.resolve(layers), allowed=tier.models_allowed, saved_at=Level.AGENT)
     return accepted
 
 

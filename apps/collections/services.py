@@ -1,6 +1,6 @@
 """What can be done with collections."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -37,8 +37,12 @@ def create_collection(
     language: str = "english",
     settings: Mapping[str, Any],
     tier_defaults: Mapping[str, Any],
+    models_allowed: Sequence[str] = (),
 ) -> Collection:
-    """A new, empty collection with its live space. ``settings`` are the request's, by dotted name."""
+    """A new, empty collection with its live space.
+
+    ``settings`` are the request's, by dotted name; ``models_allowed`` are the plan's.
+    """
     if language not in LANGUAGES:
         raise LanguageUnknownError(f"Use one of: {', '.join(sorted(LANGUAGES))}.")
     resolved = configuration.resolve(
@@ -47,7 +51,7 @@ def create_collection(
             Level.TIER: configuration.check(tier_defaults, level=Level.TIER),
         }
     )
-    choices.require_embedding(resolved)
+    choices.require_embedding(resolved, allowed=models_allowed)
     embedding, processing = resolved.section("embedding_config"), resolved.section("processing_config")
     chunk_size = min(processing["chunk_size"], processing["max_text_length"])
     with unit_of_work(ctx):

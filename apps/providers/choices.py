@@ -3,49 +3,66 @@
 Of a provider that may have models which nobody here has heard of, an unknown name is taken at its word.
 """
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
 from apps.core.configuration import InvalidSettingError, Level, Resolved
 from apps.core.errors import FieldError
 from apps.providers import catalog
 from apps.providers.catalog import ModelSpec, Work
-from apps.providers.errors import UnknownModelError, UnsupportedDimensionsError, UnsupportedOperationError
+from apps.providers.errors import (
+    ModelNotAllowedError,
+    UnknownModelError,
+    UnsupportedDimensionsError,
+    UnsupportedOperationError,
+)
 
 _NOUNS: dict[Work, str] = {"chat": "answers", "embed": "vectors"}
 
 
-def require_chat(resolved: Resolved, *, saved_at: Level | None = None) -> None:
+def require_chat(resolved: Resolved, *, allowed: Sequence[str] = (), saved_at: Level | None = None) -> None:
     """Refuse a configuration that cannot answer: its provider, its model, or what is saved together with them.
 
-    ``saved_at``: the level whose settings are being saved. A longest answer that it sets must be one that the model can
-    write; a longer one that another level or a request sets is brought down when the model is asked. Raises
-    UnknownProviderError, UnsupportedOperationError, UnknownModelError or InvalidSettingError.
+    ``allowed``: the models of the tenant's plan, see :func:`is_allowed`. ``saved_at``: the level whose settings are
+    being saved. A longest answer that it sets must be one that the model can write; a longer one that another level or
+    a request sets is brought down when the model is asked. Raises UnknownProviderError, UnsupportedOperationError,
+    UnknownModelError, ModelNotAllowedError or InvalidSettingError.
     """
     llm = resolved.section("llm_config")
-    longest = _require("chat", llm["provider"], llm["model"]).longest_answer
+    longest = _require("chat", llm["provider"], llm["model"], allowed).longest_answer
     if longest and llm["max_tokens"] > longest and resolved.sources["llm_config.max_tokens"] == saved_at:
         why = f"must be at most {longest} for {llm['model']}"
         problem = FieldError(field="llm_config.max_tokens", code="invalid", detail=f"It {why}.")
         raise InvalidSettingError(f"llm_config.max_tokens {why}.", errors=[problem])
 
 
-def require_embedding(resolved: Resolved) -> None:
-    """Refuse a configuration that makes no vectors, or none of that length.
+def require_embedding(resolved: Resolved, *, allowed: Sequence[str] = ()) -> None:
+    """Refuse a configuration that makes no vectors, or none of that length; ``allowed`` as for answers.
 
-    Raises UnknownProviderError, UnsupportedOperationError, UnknownModelError or UnsupportedDimensionsError.
+    Raises UnknownProviderError, UnsupportedOperationError, UnknownModelError, ModelNotAllowedError or
+    UnsupportedDimensionsError.
     """
     embedding = resolved.section("embedding_config")
     model, dimensions = embedding["model"], embedding["dimensions"]
-    facts = _require("embed", embedding["provider"], model)
+    facts = _require("embed", embedding["provider"], model, allowed)
     if not facts.makes(dimensions):
         raise UnsupportedDimensionsError(
             f"{model} makes vectors of {facts.lengths_made} dimensions, not of {dimensions}."
         )
 
 
-def _require(work: Work, provider: str, model: str) -> ModelSpec:
+def is_allowed(provider: str, model: str, allowed: Sequence[str]) -> bool:
+    """Whether a plan has the model: by one of its patterns, such as ``openai/gpt-4o*``. A plan without any has all."""
+    return not allowed or any(fnmatchcase(f"{provider}/{model}", pattern) for pattern in allowed)
+
+
+def _require(work: Work, provider: str, model: str, allowed: Sequence[str]) -> ModelSpec:
     if work not in catalog.provider(provider).does:
         able = [name for name in catalog.provider_names() if work in catalog.provider(name).does]
         raise UnsupportedOperationError(f"{provider} makes no {_NOUNS[work]}. Choose one of: {', '.join(able)}.")
     if catalog.is_known_not_to(work, provider, model):
         names = ", ".join(spec.model for spec in catalog.models(provider, work))
         raise UnknownModelError(f"{provider} has no model {model!r} for {_NOUNS[work]}. Name the model, too: {names}.")
+    if not is_allowed(provider, model, allowed):
+        raise ModelNotAllowedError(f"Your plan does not have {provider}'s {model}. It has: {', '.join(allowed)}.")
     return catalog.model(provider, model)

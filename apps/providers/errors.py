@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from apps.core.errors import InvalidRequestError, NoobleError
+from apps.core.errors import InvalidRequestError, NoobleError, PermissionDeniedError
 from apps.providers.base import Usage
 
 
@@ -16,6 +16,12 @@ class UnsupportedOperationError(InvalidRequestError):
     """The provider does not do this kind of work."""
 
     code = "unsupported_operation"
+
+
+class ModelNotAllowedError(PermissionDeniedError):
+    """The tenant's plan does not have this model."""
+
+    code = "model_not_allowed"
 
 
 class ProviderNotConfiguredError(NoobleError):

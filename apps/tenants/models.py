@@ -35,6 +35,12 @@ class Tier(models.Model):
     max_output_tokens = models.PositiveIntegerField(default=4000)
     max_upload_bytes = models.PositiveBigIntegerField(default=20 * 1024 * 1024)
     max_question_characters = models.PositiveIntegerField(default=20_000)
+    models_allowed = ArrayField(
+        models.CharField(max_length=200),
+        default=list,
+        blank=True,
+        help_text="Patterns of provider/model, comma-separated, e.g. groq/*,openai/gpt-4o-mini. Empty: all.",
+    )
     defaults = models.JSONField(
         default=dict, blank=True, help_text='Settings for this tier, e.g. {"rag_config.max_results": 8}.'
     )
@@ -50,8 +56,8 @@ class Tier(models.Model):
         try:
             accepted = configuration.check(self.defaults, level=Level.TIER)
             resolved = configuration.resolve({Level.TIER: accepted})
-            choices.require_chat(resolved, saved_at=Level.TIER)
-            choices.require_embedding(resolved)
+            choices.require_chat(resolved, allowed=self.models_allowed, saved_at=Level.TIER)
+            choices.require_embedding(resolved, allowed=self.models_allowed)
         except NoobleError as error:
             raise ValidationError({"defaults": error.detail}) from error
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -12,7 +11,6 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from apps.core import configuration
 from apps.core.context import ExecutionContext
 from apps.core.db import operator_scope, unit_of_work
 from apps.core.errors import NotFoundError, SlugTakenError
@@ -96,6 +94,7 @@ def principal_of(
             max_output_tokens=tier.max_output_tokens,
             max_upload_bytes=min(tier.max_upload_bytes, settings.MAX_UPLOAD_BYTES),
             max_question_characters=tier.max_question_characters,
+            models_allowed=tuple(tier.models_allowed),
         ),
         tier_defaults=tier.defaults,
         key_id=key_id,
@@ -103,10 +102,9 @@ def principal_of(
     )
 
 
-def tier_defaults(ctx: ExecutionContext) -> dict[str, Any]:
-    """What the tier of the context's tenant sets, as it is now."""
-    defaults: dict[str, Any] = _tier(ctx.tenant_tier).defaults
-    return configuration.check(defaults, level=configuration.Level.TIER)
+def tier_of(ctx: ExecutionContext) -> Tier:
+    """The plan of the context's tenant, as it is now."""
+    return _tier(ctx.tenant_tier)
 
 
 def context_of(tenant: Tenant) -> ExecutionContext:

@@ -28,6 +28,8 @@ class TierLimits:
     max_output_tokens: int
     max_upload_bytes: int
     max_question_characters: int
+    #: Patterns of ``provider/model``; none: all models.
+    models_allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

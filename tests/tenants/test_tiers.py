@@ -53,7 +53,8 @@ def edit(operator: Client, tier: Tier, **changes: Any) -> Any:
     """What an operator's browser sends from the tier's page."""
     shown = {name: "" if value is None else value for name, value in model_to_dict(tier).items() if name != "name"}
     return operator.post(
-        change_url("tenants.tier", EDITED), {**shown, "defaults": json.dumps(tier.defaults), **changes}
+        change_url("tenants.tier", EDITED),
+        {**shown, "defaults": json.dumps(tier.defaults), "models_allowed": ",".join(tier.models_allowed), **changes},
     )
 
 
@@ -230,3 +231,26 @@ def test_a_tier_with_which_nothing_would_work_is_not_saved(
     assert response.status_code == 200
     [told] = response.context["adminform"].form.errors["defaults"]
     assert why in told
+
+
+def test_a_plan_has_the_models_that_it_names_and_no_others(operator: Client, tier: Tier, tenant: Persona) -> None:
+    agent = new_agent(tenant)
+    edited(operator, tier, models_allowed="local/*,groq/llama-3.1-*")
+    assert ask(tenant, agent).status_code == 202
+    assert ask(tenant, agent, provider="groq", model="llama-3.1-8b-instant").status_code == 202
+    refused = ask(tenant, agent, provider="groq", model="openai/gpt-oss-20b")
+    assert "groq/llama-3.1-*" in check_problem(refused, 403, "model_not_allowed")["detail"]
+    llm = {"provider": "openai", "model": "gpt-4o"}
+    body = {"slug": "other", "name": "Other"}
+    check_problem(tenant.api.post("/api/v1/agents", {**body, "llm": llm}, format="json"), 403, "model_not_allowed")
+    embedding = {"provider": "openai", "model": "text-embedding-3-small", "dimensions": 1536}
+    made = tenant.api.post("/api/v1/collections", {**body, "embedding": embedding}, format="json")
+    check_problem(made, 403, "model_not_allowed")
+    edited(operator, tier, models_allowed="")
+    assert ask(tenant, agent, provider="groq", model="openai/gpt-oss-20b").status_code == 202
+
+
+def test_a_plan_has_the_models_that_it_answers_with_itself(operator: Client, tier: Tier) -> None:
+    response = edit(operator, tier, models_allowed="groq/*")
+    [told] = response.context["adminform"].form.errors["defaults"]
+    assert "does not have local's extractive" in told

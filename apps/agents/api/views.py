@@ -31,7 +31,12 @@ from apps.core.api import idempotency
 from apps.core.api.schema import raises
 from apps.core.configuration import InvalidSettingError
 from apps.core.errors import FieldError, PreferenceConflictError, SlugTakenError, TooLargeError
-from apps.providers.errors import UnknownModelError, UnknownProviderError, UnsupportedOperationError
+from apps.providers.errors import (
+    ModelNotAllowedError,
+    UnknownModelError,
+    UnknownProviderError,
+    UnsupportedOperationError,
+)
 from apps.tenants import entry
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.types import Scope
@@ -57,6 +62,7 @@ class AgentViewSet(TenantViewSet):
         SlugTakenError,
         CollectionNotFoundError,
         InvalidSettingError,
+        ModelNotAllowedError,
         UnknownModelError,
         UnknownProviderError,
         UnsupportedOperationError,
@@ -79,6 +85,7 @@ class AgentViewSet(TenantViewSet):
         AgentNotFoundError,
         CollectionNotFoundError,
         InvalidSettingError,
+        ModelNotAllowedError,
         UnknownModelError,
         UnknownProviderError,
         UnsupportedOperationError,
@@ -136,6 +143,7 @@ class ChatViewSet(TenantViewSet):
         EmbeddingSpaceMismatchError,
         InvalidSettingError,
         PreferenceConflictError,
+        ModelNotAllowedError,
         UnknownModelError,
         UnknownProviderError,
         UnsupportedOperationError,

@@ -48,6 +48,7 @@ from apps.core.headers import Sent
 from apps.gateway import errors as gateway
 from apps.gateway.types import Charge, OperationKind, TokenType
 from apps.providers.errors import (
+    ModelNotAllowedError,
     UnknownModelError,
     UnknownProviderError,
     UnsupportedDimensionsError,
@@ -76,6 +77,7 @@ class CollectionViewSet(TenantViewSet):
         SlugTakenError,
         LanguageUnknownError,
         InvalidSettingError,
+        ModelNotAllowedError,
         UnknownModelError,
         UnknownProviderError,
         UnsupportedOperationError,
@@ -137,7 +139,13 @@ class CollectionViewSet(TenantViewSet):
         who = entry.principal(self.request)
         sent = headers.read(self.request)
         settings = headers.merged(settings_of(wanted), sent, "embedding_config", "processing_config")
-        collection = services.create_collection(self.ctx, settings=settings, tier_defaults=who.tier_defaults, **wanted)
+        collection = services.create_collection(
+            self.ctx,
+            settings=settings,
+            tier_defaults=who.tier_defaults,
+            models_allowed=who.limits.models_allowed,
+            **wanted,
+        )
         collection.refresh_from_db()
         return Response(self._present([collection])[0], status=201)
 
