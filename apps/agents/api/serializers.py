@@ -22,11 +22,18 @@ TEMPERATURE = SETTINGS["llm_config.temperature"]
 WHEN_INTERRUPTED = SETTINGS["llm_config.on_interrupted_stream"]
 
 
-class TemperaturesSerializer(serializers.Serializer[Any]):
+class TemperaturesRequestSerializer(serializers.Serializer[Any]):
     """Temperatures for questions that documents are searched for (`rag`), and for those that none are (`chat`)."""
 
     rag = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
     chat = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
+
+
+class TemperaturesSerializer(serializers.Serializer[Any]):
+    """Temperatures by kind of question; null: the agent's temperature for all."""
+
+    rag = serializers.FloatField(allow_null=True)
+    chat = serializers.FloatField(allow_null=True)
 
 
 class LLMRequestSerializer(serializers.Serializer[Any]):
@@ -35,7 +42,7 @@ class LLMRequestSerializer(serializers.Serializer[Any]):
     provider = serializers.CharField(max_length=64, required=False, allow_null=True)
     model = serializers.CharField(max_length=128, required=False, allow_null=True)
     temperature = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
-    temperature_by_query_type = TemperaturesSerializer(required=False)
+    temperature_by_query_type = TemperaturesRequestSerializer(required=False)
     max_tokens = serializers.IntegerField(min_value=1, max_value=128_000, required=False, allow_null=True)
     on_interrupted_stream = serializers.ChoiceField(
         choices=WHEN_INTERRUPTED.choices, required=False, allow_null=True, help_text=WHEN_INTERRUPTED.help
