@@ -80,7 +80,10 @@ BEYOND_THE_CONTRACT = {
             "version": "a run names the version that it was asked of",
             "shared": "an agent of another tenant says whose it is and who pays",
         },
-        "llm": {"on_interrupted_stream": "what becomes of an answer that breaks off"},
+        "llm": {
+            "on_interrupted_stream": "what becomes of an answer that breaks off",
+            "temperature_by_query_type": "a temperature for each kind of question",
+        },
     },
     "getDocument": {"": {"task_id": "finds the document's last task among the operator's task results"}},
     "getRun": {
