@@ -1,8 +1,8 @@
 """One call through an SDK of the OpenAI kind, its answer read as plain JSON, its failures translated.
 
-The SDKs of OpenAI and Groq are generated from one template: the same methods, the same exceptions, each over its own
-copy of httpx. They build the request, authenticate and keep connections; the answer is read here, because their models
-accept anything and would hide what a provider really sent.
+The SDKs of OpenAI, Groq and Anthropic are generated from one template: the same methods, the same exceptions, over
+httpx or httpx2. They build the request, authenticate and keep connections; the answer is read here, because their
+models accept anything and would hide what a provider really sent.
 """
 
 import contextlib
@@ -52,11 +52,15 @@ class Channel:
     http: ModuleType
     name: str
     secret: str = field(repr=False)
+    #: The header of its answers that holds its id of the call.
+    id_header: str = "x-request-id"
+    #: The ``type`` of the event that ends a stream, where ``[DONE]`` does not.
+    last_event: str = ""
 
     def answer(self, create: Create, body: Mapping[str, Any], *, request_id: str, timeout: float) -> Answer:
         """The one JSON object that answers the request."""
         with self._response(create, body, request_id, timeout) as (response, parts):
-            return Answer(data=self._parsed(b"".join(parts)), request_id=_id_of(response))
+            return Answer(data=self._parsed(b"".join(parts)), request_id=self._id_of(response))
 
     def events(
         self, create: Create, body: Mapping[str, Any], *, request_id: str, timeout: float, line: Line | None = None
@@ -70,9 +74,12 @@ class Channel:
                 if kind != b"data":
                     continue
                 if value.strip() == b"[DONE]":
-                    self._drain(parts)
-                    return
-                yield Answer(data=self._parsed(value), request_id=_id_of(response))
+                    break
+                data = self._parsed(value)
+                yield Answer(data=data, request_id=self._id_of(response))
+                if self.last_event and data.get("type") == self.last_event:
+                    break
+            self._drain(parts)
 
     @contextlib.contextmanager
     def _response(
@@ -80,7 +87,7 @@ class Channel:
     ) -> Iterator[tuple[Any, Iterator[bytes]]]:
         deadline = time.monotonic() + timeout
         limits = self.http.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
-        # The first is OpenAI's own header for the caller's id; the second is what gateways know. OpenAI documents no
+        # The first is OpenAI's own header for the caller's id; the second is what gateways know. No provider documents
         # idempotency: neither header makes it safe to send a request twice.
         headers = {"X-Client-Request-Id": request_id, "Idempotency-Key": request_id}
         with self._translated(), create(**body, extra_headers=headers, timeout=limits) as response:
@@ -116,13 +123,17 @@ class Channel:
         try:
             yield
         except self.sdk.APIStatusError as error:
-            raise failures.of_status(error, self.name, self.secret) from failures.redacted(error, self.secret)
+            told = failures.of_status(error, self.name, self.secret, request_id=self._id_of(error.response))
+            raise told from failures.redacted(error, self.secret)
         except self.sdk.APIConnectionError as error:
             raise failures.of_transport(error.__cause__, self.http, self.name) from error
         except self.http.HTTPError as error:
             raise failures.of_transport(error, self.http, self.name) from error
         except UnicodeEncodeError as error:
             raise ProviderRefusedError(f"The request for {self.name} holds characters that UTF-8 cannot.") from error
+
+    def _id_of(self, response: Any) -> str:
+        return str(response.headers.get(self.id_header, ""))
 
 
 def _storable(value: Any) -> Any:
@@ -132,10 +143,6 @@ def _storable(value: Any) -> Any:
     if isinstance(value, dict):
         return {failures.storable(name): _storable(inner) for name, inner in value.items()}
     return [_storable(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _id_of(response: Any) -> str:
-    return str(response.headers.get("x-request-id", ""))
 
 
 def _lines(parts: Iterator[bytes]) -> Iterator[bytes]:

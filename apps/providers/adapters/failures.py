@@ -26,11 +26,11 @@ LONGEST_MESSAGE = 300
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-def of_status(error: Any, name: str, secret: str) -> ProviderError:
-    """From an SDK's ``APIStatusError``: an answer of 4xx or 5xx."""
+def of_status(error: Any, name: str, secret: str, *, request_id: str) -> ProviderError:
+    """From an SDK's ``APIStatusError``: an answer of 4xx or 5xx. ``request_id`` is the provider's."""
     status = int(error.status_code)
     facts: dict[str, Any] = {
-        "provider_request_id": error.response.headers.get("x-request-id", ""),
+        "provider_request_id": request_id,
         "retry_after": retry_after(error.response.headers),
     }
     if status in (401, 403):

@@ -1,7 +1,6 @@
 """OpenAI's wire format, which Groq and many others speak: our requests as its JSON, its JSON as our results."""
 
 import base64
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,9 +18,6 @@ from apps.providers.errors import (
     ProviderUnavailableError,
     UnsupportedDimensionsError,
 )
-
-#: OpenAI's usage has two levels.
-_USAGE_LEVELS = 6
 
 
 def messages(request: ChatRequest) -> list[dict[str, str]]:
@@ -152,16 +148,7 @@ def _text(part: Any) -> str | None:
 def _usage(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The usage as sent, where it can be kept so. In a stream Groq tells it under a name of its own."""
     own = data.get("x_groq")
-    usage = (own.get("usage") if isinstance(own, Mapping) else None) or data.get("usage")
-    return usage if isinstance(usage, Mapping) and _can_be_kept(usage, levels=_USAGE_LEVELS) else {}
-
-
-def _can_be_kept(value: Any, *, levels: int) -> bool:
-    """Whether it is JSON as PostgreSQL knows it, which has no NaN, and not nested without end."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_can_be_kept(inner, levels=levels - 1) for inner in inside)
+    return metering.as_sent((own.get("usage") if isinstance(own, Mapping) else None) or data.get("usage"))
 
 
 def _refuse_error(event: Answer) -> None:
