@@ -99,6 +99,16 @@ def test_an_abandoned_stream_leaves_the_adapter_usable(chat: Tried) -> None:
     assert chat.complete().text
 
 
+def test_an_answer_is_whole_with_its_last_event_whatever_becomes_of_the_connection(
+    remote: Tried, fake: FakeProvider
+) -> None:
+    expected = remote.complete()
+    fake.fail("cut_after")
+    *pieces, closing = remote.stream()
+    assert joined(pieces) == expected.text
+    assert closing.usage == expected.usage
+
+
 def test_hanging_up_after_the_end_leaves_the_connection_to_others(remote: Tried, fake: FakeProvider) -> None:
     line = Line()
     stream = remote.stream(line=line)

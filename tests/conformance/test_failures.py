@@ -58,6 +58,7 @@ ALWAYS = (
     Failing("500", ProviderUnavailableError, 1, {"counted": True}),
     Failing("503", ProviderUnavailableError, 0),
     Failing("504", ProviderUnavailableError, 1, {"counted": True}),
+    Failing("529", ProviderUnavailableError, 0),
     Failing("close", ProviderInterruptedError, 0),
     Failing("drop", ProviderInterruptedError, 1),
     Failing("stall", ProviderTimeoutError, 1, {"seconds": 60}),
@@ -105,6 +106,14 @@ def test_an_answer_without_a_choice_or_a_text_is_a_bad_response(remote: Tried, f
     assert not caught.value.uncounted
     assert caught.value.usage
     assert [line["total"] for line in fake.tally()] == [caught.value.usage.total_tokens]
+
+
+def test_a_piece_that_is_no_text_is_a_bad_response(remote: Tried, fake: FakeProvider) -> None:
+    fake.fail("no_text")
+    with pytest.raises(ProviderBadResponseError) as caught:
+        list(remote.stream())
+    assert not caught.value.uncounted
+    assert caught.value.provider_request_id
 
 
 def test_a_provider_that_does_not_listen_is_unreachable(call: Call) -> None:

@@ -21,6 +21,10 @@ OWN_DIMENSIONS = {"text-embedding-3-large": 3072, "text-embedding-3-small": 1536
 class Refusal(Exception):  # noqa: N818 - an answer of the provider, no failure of the fake
     """The request is not one that the real provider would take."""
 
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
@@ -110,13 +114,18 @@ def events(reply: Reply, *, groq: bool, usage: bool) -> Iterator[dict[str, Any]]
     shared = {"id": reply.body["id"], "object": "chat.completion.chunk", "created": 0, "model": reply.body["model"]}
     opening = {"x_groq": {"id": f"req_{reply.body['id']}"}} if groq else {}
     yield {**shared, **_choice({"role": "assistant", "content": ""}), **opening}
-    for piece in re.findall(r"\S+\s*|\s+", reply.text):
-        yield {**shared, **_choice({"content": piece})}
+    for word in words(reply.text):
+        yield {**shared, **_choice({"content": word})}
     closing = {"x_groq": {"id": opening["x_groq"]["id"], "usage": reply.body.get("usage")}} if groq else {}
     ending = [_choice({}, choice["finish_reason"]) for choice in reply.body["choices"]]
     yield from ({**shared, **end, **closing} for end in ending or [{"choices": []}])
     if usage and not groq and "usage" in reply.body:
         yield {**shared, "choices": [], "usage": reply.body["usage"]}
+
+
+def words(text: Any) -> list[Any]:
+    """The pieces that a text is streamed in; what is none comes as it is."""
+    return re.findall(r"\S+\s*|\s+", text) if isinstance(text, str) else [text]
 
 
 def _choice(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:

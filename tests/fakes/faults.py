@@ -4,7 +4,7 @@
 always, an empty ``match`` every request; ``label`` is noted on the arrivals that it strikes. Further members by kind:
 
 =================  ====================================================================================================
-``400`` … ``503``  that status; ``retry_after`` (text of the header), ``retry_after_ms``, ``message``, and ``counted``
+``400`` … ``529``  that status; ``retry_after`` (text of the header), ``retry_after_ms``, ``message``, and ``counted``
                    true when the work is counted all the same
 ``close``          accept the request, wait ``seconds`` (0), then close the connection; nothing is counted
 ``drop``           count it, keep the answer for a lookup, then close the connection without a word
@@ -12,13 +12,16 @@ always, an empty ``match`` every request; ``label`` is noted on the arrivals tha
 ``slow``           wait ``seconds``, then count and answer
 ``hold``           wait until ``POST /control/release``, then count and answer
 ``drip``           count it, then send what never becomes an answer, bit by bit, until the caller has gone
-``cut``            close the connection in the middle: half-way through the body, or after ``events`` events (2)
-``end_early``      end a stream properly after ``events`` events, before it says that it finished
-``stream_error``   an error as an event of a stream after ``events`` events
+``cut``            close the connection in the middle: half-way through the body, or after ``events`` moments of a
+                   stream (2: what opens it, and a word)
+``cut_after``      close the connection after a stream has said everything, before it ends properly
+``end_early``      end a stream properly after ``events`` moments, before it says that it finished
+``stream_error``   an error as an event of a stream after ``events`` moments
 ``malformed``      200 with a body, or an event, that is no JSON
 ``bottomless``     200 with a body, or an event, of arrays in arrays without an end
 ``shape``          200 with JSON that lacks what matters: no choices, one vector too few
 ``no_text``        an answer that is a number
+``finish``         an answer of ``text`` (as it would be) that ends for ``reason``
 ``line_breaks``    answer text that holds U+2028 and U+0085, unescaped
 ``null_characters``  answer text, and the reason it ends for, that hold U+0000
 ``floats``         vectors as lists of numbers, whatever was asked for
@@ -50,7 +53,7 @@ USAGES: dict[str, dict[str, Any] | None] = {
     },
     "text_usage": {"prompt_tokens": "9", "completion_tokens": "3", "total_tokens": "12"},
 }
-STATUSES = frozenset({"400", "401", "403", "404", "408", "413", "422", "429", "500", "502", "503", "504"})
+STATUSES = frozenset({"400", "401", "403", "404", "408", "413", "422", "429", "500", "502", "503", "504", "529"})
 #: What ends a stream in the middle.
 BREAKING_OFF = frozenset({"cut", "end_early", "stream_error", "malformed", "bottomless"})
 #: What ``data`` of embeddings is instead, made of what it should be.
@@ -78,7 +81,7 @@ KINDS = (
     | USAGES.keys()
     | VECTORS.keys()
     | BREAKING_OFF
-    | {"close", "drop", "stall", "slow", "shape", "no_text", "line_breaks", "null_characters"}
+    | {"close", "drop", "stall", "slow", "shape", "no_text", "finish", "cut_after", "line_breaks", "null_characters"}
     | {"hold", "drip", "floats", "repeated_usage", "usage"}
 )
 
@@ -122,7 +125,8 @@ def _matches(match: Mapping[str, str], path: str, request_id: str, body: str) ->
 
 def told(reply: Reply, fault: Mapping[str, Any]) -> Reply:
     """The answer as it is sent, which is not always the answer that was counted."""
-    kind, body, text = fault.get("kind"), dict(reply.body), reply.text
+    kind, body = fault.get("kind"), dict(reply.body)
+    text: Any = reply.text
     if kind == "usage" or kind in USAGES:
         body["usage"] = fault["usage"] if kind == "usage" else USAGES[kind]
         if body["usage"] is None:
@@ -130,7 +134,12 @@ def told(reply: Reply, fault: Mapping[str, Any]) -> Reply:
     elif kind == "shape":
         body |= {"choices": []} if "choices" in body else {"data": body["data"][1:]}
     elif kind == "no_text":
-        body["choices"] = [{**body["choices"][0], "message": {"role": "assistant", "content": 42}}]
+        text = 42
+        body["choices"] = [{**body["choices"][0], "message": {"role": "assistant", "content": text}}]
+    elif kind == "finish":
+        text = fault.get("text", reply.text)
+        message = {"role": "assistant", "content": text}
+        body["choices"] = [{**body["choices"][0], "message": message, "finish_reason": fault["reason"]}]
     elif kind in VECTORS:
         body["data"] = VECTORS[kind](body["data"])
     elif kind == "line_breaks":

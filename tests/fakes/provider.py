@@ -1,8 +1,9 @@
-"""A provider of models on the loopback: OpenAI's wire format, a tally of its own, and every way to fail, on demand.
+"""A provider of models on the loopback: two wire formats, a tally of its own, and every way to fail, on demand.
 
 ``python -m tests.fakes.provider --port 0 --tally FILE`` prints its port as its first line. It answers
 
-- ``POST /v1/chat/completions``, ``POST /v1/embeddings``, and ``POST /openai/v1/chat/completions`` as Groq does,
+- ``POST /v1/chat/completions`` and ``POST /v1/embeddings`` as OpenAI does, ``POST /openai/v1/chat/completions`` as Groq
+  does,
 - ``GET /requests/{request_id}``: what became of a request (see :meth:`tests.fakes.book.Book.lookup`),
 - ``POST /control`` ``{"faults": […]}`` (see :mod:`tests.fakes.faults`), ``POST /control/reset``,
   ``POST /control/release`` (of what is held), ``GET /control/tally``, ``GET /control/arrivals``,
@@ -22,14 +23,19 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.fakes import answers
 from tests.fakes.answers import Refusal, Reply
 from tests.fakes.book import Book
+from tests.fakes.dialects import Groq, OpenAI
 from tests.fakes.faults import BREAKING_OFF, STATUSES, VECTORS, Script, told
-from tests.fakes.wire import WireHandler
+from tests.fakes.wire import Headers, WireHandler
 
-GROQ_PATH = "/openai/v1/chat/completions"
-WORK = {"/v1/chat/completions": "chat", GROQ_PATH: "chat", "/v1/embeddings": "embeddings"}
+OPENAI = OpenAI()
+#: What is done under a path, and in whose words.
+WORK = {
+    "/v1/chat/completions": ("chat", OPENAI),
+    "/v1/embeddings": ("embeddings", OPENAI),
+    "/openai/v1/chat/completions": ("chat", Groq()),
+}
 
 #: More than a parser goes down.
 BOTTOMLESS = "[" * 100_000
@@ -66,6 +72,14 @@ class Handler(WireHandler):
 
     server: Server
 
+    @property
+    def dialect(self) -> OpenAI:
+        return WORK.get(self.path, ("", OPENAI))[1]
+
+    @property
+    def id_header(self) -> str:
+        return self.dialect.id_header
+
     def do_GET(self) -> None:  # noqa: N802 - the base class's name
         book = self.server.book
         if self.path == "/control/tally":
@@ -85,7 +99,7 @@ class Handler(WireHandler):
     def do_POST(self) -> None:  # noqa: N802 - the base class's name
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path in WORK:
-            self._work(WORK[self.path], body)
+            self._work(WORK[self.path][0], body)
             return
         if self.path == "/control":
             self.server.script.add(json.loads(body)["faults"])
@@ -130,17 +144,16 @@ class Handler(WireHandler):
         try:
             reply = self._reply(kind, request_id, request, failing)
         except Refusal as refusal:
-            self.send_failure(400, str(refusal))
+            self.send_failure(refusal.status, str(refusal))
             return
         self.server.book.count(request_id, kind, reply)
         self._answer(reply, request, fault)
 
     def _reply(self, kind: str, request_id: str, request: dict[str, Any], failing: str) -> Reply:
-        if self.path == GROQ_PATH and "stream_options" in request:
-            raise Refusal("property 'stream_options' is unsupported")
         if failing == "floats" or failing in VECTORS:
             request = {**request, "encoding_format": "float"}
-        return answers.chat(request, request_id) if kind == "chat" else answers.embeddings(request)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        return self.dialect.reply(kind, request, headers, request_id)
 
     def _answer(self, reply: Reply, request: dict[str, Any], fault: Fault) -> None:
         """Send what was counted, or fail to."""
@@ -160,30 +173,33 @@ class Handler(WireHandler):
         elif failing == "bottomless":
             self.send_whole(200, BOTTOMLESS.encode())
         elif failing == "cut":
-            self.send_half(reply.body)
+            self.send_half(self.dialect.body(reply))
         else:
-            self.send_json(200, told(reply, fault).body)
+            self.send_json(200, self.dialect.body(told(reply, fault)))
 
     def _stream(self, reply: Reply, request: dict[str, Any], fault: Fault) -> None:
         self.begin_chunks("text/event-stream")
-        usage = bool((request.get("stream_options") or {}).get("include_usage"))
         failing = fault.get("kind", "")
-        for number, event in enumerate(answers.events(reply, groq=self.path == GROQ_PATH, usage=usage)):
+        for number, moment in enumerate(self.dialect.moments(reply, request)):
             if failing in BREAKING_OFF and number >= fault.get("events", 2):
                 self._break_off(failing)
                 return
-            if failing == "repeated_usage" and number == 1:
-                event["usage"] = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-            self.send_event(json.dumps(event, ensure_ascii=False))
-        self.send_event("[DONE]")
-        self.send_chunk(b"")
+            not_yet = failing == "repeated_usage" and number == 1
+            for event in self.dialect.preliminary(moment) if not_yet else moment:
+                self.send_chunk(self.dialect.event(event).encode())
+        if self.dialect.ending:
+            self.send_event(self.dialect.ending)
+        if failing == "cut_after":
+            self.hang_up()
+        else:
+            self.send_chunk(b"")
 
     def _break_off(self, failing: str) -> None:
         if failing == "cut":
             self.hang_up()
             return
         if failing == "stream_error":
-            self.send_event('{"error": {"message": "The server had an error", "type": "server_error"}}')
+            self.send_chunk(self.dialect.event(self.dialect.error_event).encode())
         elif failing == "malformed":
             self.send_event('{"choices": [')
         elif failing == "bottomless":
@@ -195,6 +211,9 @@ class Handler(WireHandler):
         message = fault.get("message", f"as told; you sent {self.headers.get('Authorization')}")
         headers = {"Retry-After": fault.get("retry_after"), "Retry-After-Ms": fault.get("retry_after_ms")}
         self.send_failure(int(fault["kind"]), message, headers)
+
+    def send_failure(self, status: int, message: str, headers: Headers | None = None) -> None:
+        self.send_json(status, self.dialect.failure(status, message), headers)
 
 
 def main() -> None:

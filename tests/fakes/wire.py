@@ -18,15 +18,16 @@ class WireHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    @property
+    def id_header(self) -> str:
+        """The header with that id."""
+        return "X-Request-Id"
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Silent."""
 
     def send_json(self, status: int, body: Any, headers: Headers | None = None) -> None:
         self.send_whole(status, json.dumps(body, ensure_ascii=False).encode(), headers)
-
-    def send_failure(self, status: int, message: str, headers: Headers | None = None) -> None:
-        """An error in OpenAI's shape."""
-        self.send_json(status, {"error": {"message": message, "type": "fake", "code": str(status)}}, headers)
 
     def send_whole(self, status: int, body: bytes, headers: Headers | None = None) -> None:
         self._begin(status, "application/json", {"Content-Length": str(len(body)), **(headers or {})})
@@ -67,5 +68,5 @@ class WireHandler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             if value is not None:
                 self.send_header(name, value)
-        self.send_header("X-Request-Id", f"req_{uuid.uuid4().hex}")
+        self.send_header(self.id_header, f"req_{uuid.uuid4().hex}")
         self.end_headers()

@@ -1,0 +1,63 @@
+"""The words in which the fake provider takes a request and says its answer: OpenAI's, and Groq's.
+
+What it answers, what it counts and how it fails is the same in every dialect, and made in OpenAI's words
+(:mod:`tests.fakes.answers`, :mod:`tests.fakes.faults`). A dialect refuses what its provider would refuse, and says the
+rest in its own.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tests.fakes import answers
+from tests.fakes.answers import Refusal, Reply
+
+Json = dict[str, Any]
+
+
+class OpenAI:
+    """Chat completions and embeddings."""
+
+    #: The header with the provider's id of the call.
+    id_header = "X-Request-Id"
+    #: The data that end a stream, if any do.
+    ending = "[DONE]"
+    error_event: Json = {"error": {"message": "The server had an error", "type": "server_error"}}
+
+    def reply(self, kind: str, request: Json, headers: Mapping[str, str], request_id: str) -> Reply:
+        """What is answered and counted; raises Refusal."""
+        return answers.chat(request, request_id) if kind == "chat" else answers.embeddings(request)
+
+    def body(self, reply: Reply) -> Json:
+        """The answer in one piece."""
+        return reply.body
+
+    def moments(self, reply: Reply, request: Json) -> Iterable[list[Json]]:
+        """The answer as a stream, by what comes at once: what opens it, the words one by one, what ends it."""
+        usage = bool((request.get("stream_options") or {}).get("include_usage"))
+        return ([event] for event in answers.events(reply, groq=False, usage=usage))
+
+    def preliminary(self, moment: list[Json]) -> list[Json]:
+        """The same moment, with a usage that is not the last."""
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        return [{**event, "usage": usage} for event in moment]
+
+    def event(self, data: Json) -> str:
+        """What one event is on the wire."""
+        return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+    def failure(self, status: int, message: str) -> Json:
+        """The body of an error."""
+        return {"error": {"message": message, "type": "fake", "code": str(status)}}
+
+
+class Groq(OpenAI):
+    """Chat completions, with the usage of a stream unasked."""
+
+    def reply(self, kind: str, request: Json, headers: Mapping[str, str], request_id: str) -> Reply:
+        if "stream_options" in request:
+            raise Refusal("property 'stream_options' is unsupported")
+        return super().reply(kind, request, headers, request_id)
+
+    def moments(self, reply: Reply, request: Json) -> Iterable[list[Json]]:
+        return ([event] for event in answers.events(reply, groq=True, usage=False))
