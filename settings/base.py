@@ -243,6 +243,7 @@ NOOBLE_PROVIDERS = {
     "local": {},
     "openai": {"api_key": ENV["OPENAI_API_KEY"], "base_url": ENV["OPENAI_BASE_URL"]},
     "groq": {"api_key": ENV["GROQ_API_KEY"], "base_url": ENV["GROQ_BASE_URL"]},
+    "anthropic": {"api_key": ENV["ANTHROPIC_API_KEY"], "base_url": ENV["ANTHROPIC_BASE_URL"]},
 }
 #: The deployment's values of the settings of apps.core.configuration.
 WORK_SETTINGS = ENV["WORK_SETTINGS_FILE"]

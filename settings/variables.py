@@ -253,6 +253,22 @@ VARIABLES = (
         default_text="Groq's own",
     ),
     Variable(
+        name="ANTHROPIC_API_KEY",
+        section="Providers",
+        help="The deployment's own key for Anthropic. Without it the provider is off.",
+        example="sk-ant-...",
+        options={"validate": _KEY},
+        default="",
+    ),
+    Variable(
+        name="ANTHROPIC_BASE_URL",
+        section="Providers",
+        help="Another service that speaks Anthropic's protocol.",
+        example="https://claude.example.com",
+        options={"validate": _HTTP_URL},
+        default_text="Anthropic's own",
+    ),
+    Variable(
         name="WORK_SETTINGS_FILE",
         section="Defaults",
         help="A TOML or JSON file with the deployment's values of the [settings below](#settings-of-the-work-itself), "

@@ -19,8 +19,8 @@ from apps.providers.errors import UnknownProviderError
 Work = Literal["chat", "embed"]
 
 _MODELS = Path(__file__).with_name("models.toml")
-#: ``gpt-4o-2024-08-06`` is a dated ``gpt-4o``, ``ft:gpt-4o:acme::x1`` one that was tuned.
-_VARIANT = re.compile(r"^(?:ft:)?(?P<model>[^:]+?)(?:-\d{4}-\d{2}-\d{2})?(?::.*)?$")
+#: ``gpt-4o-2024-08-06`` is a dated ``gpt-4o``, as ``claude-haiku-4-5-20251001``; ``ft:gpt-4o:acme::x1`` was tuned.
+_VARIANT = re.compile(r"^(?:ft:)?(?P<model>[^:]+?)(?:-\d{4}-\d{2}-\d{2}|-\d{8})?(?::.*)?$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,8 @@ class Framing:
 
 #: 3 tokens a message, one for its role, 3 that open the answer: OpenAI's cookbook, "How to count tokens with tiktoken".
 OPENAI_FRAMING = Framing(per_message=4, per_request=3, bound_per_message=8, bound_per_request=32)
-#: Other chat templates add headers to each message and some a preamble of their own (gpt-oss: about 70 tokens).
+#: Other chat templates add headers to each message and some a preamble of their own (gpt-oss: about 70 tokens). Of
+#: Anthropic's a published example shows 7 around two texts; it bills none of what it adds besides ("Token counting").
 TEMPLATE_FRAMING = Framing(per_message=4, per_request=3, bound_per_message=16, bound_per_request=256)
 NO_FRAMING = Framing(per_message=0, per_request=0, bound_per_message=0, bound_per_request=0)
 
@@ -117,6 +118,12 @@ PROVIDERS = {
             adapter="apps.providers.adapters.groq.GroqProvider",
             does=frozenset({"chat"}),
             key_variable="GROQ_API_KEY",
+        ),
+        ProviderSpec(
+            name="anthropic",
+            adapter="apps.providers.adapters.anthropic.AnthropicProvider",
+            does=frozenset({"chat"}),
+            key_variable="ANTHROPIC_API_KEY",
         ),
         ProviderSpec(
             name="local",

@@ -1,7 +1,10 @@
 """The adapters that keep the contract. To add one: a line here, and what the fake provider must know of its wire."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from tests.fakes import messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,10 @@ class Subject:
     #: Speaks HTTP to a provider; the fake plays it.
     is_remote: bool = True
     is_askable: bool = False
+    #: Whether the provider takes one; none is sent to one that does not.
+    takes_temperature: bool = True
+    #: A usage of OpenAI's as the provider tells it.
+    usage: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     #: Under this path of the fake.
     base_path: str = ""
     adapter: str = ""
@@ -39,6 +46,12 @@ SUBJECTS = (
         base_path="/v1",
     ),
     Subject(name="groq", chat_model="llama-3.3-70b-versatile", base_path="/openai/v1"),
+    Subject(
+        name="anthropic",
+        chat_model="claude-sonnet-5-5",
+        takes_temperature=False,
+        usage=messages.usage,
+    ),
     Subject(
         name="local",
         chat_model="extractive",

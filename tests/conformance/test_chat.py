@@ -33,7 +33,9 @@ def test_what_we_count_beforehand_is_what_is_counted(chat: Tried) -> None:
     request = chat.question()
     usage = chat.complete(request).usage
     assert usage is not None
-    assert usage.input_tokens == tokens.count_chat(request, provider=_counted_as(chat)).tokens
+    counted = tokens.count_chat(request, provider=_counted_as(chat))
+    # Where the tokenizer is not known, all that is known is what is set aside.
+    assert usage.input_tokens == counted.tokens or counted.estimated
     assert usage.input_tokens <= tokens.upper_bound_chat(request, provider=_counted_as(chat))
 
 
@@ -131,8 +133,10 @@ def test_system_history_and_question_go_out_in_order(remote: Tried, fake: FakePr
         ChatMessage(role="user", content=QUESTION),
     )
     remote.complete(ChatRequest(model=remote.model, messages=messages, max_tokens=50))
-    (arrival,) = fake.arrivals()
-    assert arrival["body"]["messages"] == [{"role": each.role, "content": each.content} for each in messages]
+    body = fake.arrivals()[0]["body"]
+    # Anthropic has the system's word beside the messages.
+    system = [{"role": "system", "content": body["system"]}] if "system" in body else []
+    assert system + body["messages"] == [{"role": each.role, "content": each.content} for each in messages]
 
 
 def test_our_request_id_and_our_key_go_out_once(remote: Tried, fake: FakeProvider) -> None:
@@ -154,7 +158,7 @@ def test_limit_and_temperature_go_out(remote: Tried, fake: FakeProvider) -> None
     remote.complete(remote.question(max_tokens=77, temperature=0.3))
     body = fake.arrivals()[0]["body"]
     assert body.get("max_tokens", body.get("max_completion_tokens")) == 77
-    assert body["temperature"] == 0.3
+    assert body.get("temperature") == (0.3 if remote.subject.takes_temperature else None)
 
 
 def test_a_temperature_that_is_not_set_is_not_sent(remote: Tried, fake: FakeProvider) -> None:

@@ -45,7 +45,7 @@ def test_a_usage_that_is_missing_or_cannot_be_is_none_and_is_kept_as_sent(
     fake.fail(kind, times=2)
     for told in both_ways(remote):
         assert told.usage is None
-        assert told.raw_usage == (USAGES[kind] or {})
+        assert told.raw_usage == remote.subject.usage(USAGES[kind] or {})
 
 
 def test_an_answer_without_usage_is_still_whole(remote: Tried, fake: FakeProvider) -> None:

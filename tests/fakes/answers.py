@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from apps.providers import encodings
 
 #: Models that think: they refuse ``max_tokens`` and ``temperature``, as OpenAI's do, and count reasoning.
 REASONING_MODEL = re.compile(r"^(o\d|gpt-5)(?!.*chat)")
+#: All that think before they answer.
+THINKING_MODEL = re.compile(rf"{REASONING_MODEL.pattern}|^claude-fable")
 REASONING_TOKENS = 16
 OWN_DIMENSIONS = {"text-embedding-3-large": 3072, "text-embedding-3-small": 1536, "text-embedding-ada-002": 1536}
 
@@ -40,13 +43,16 @@ class Reply:
         return self.prompt_tokens + self.completion_tokens
 
 
-def chat(request: Mapping[str, Any], request_id: str) -> Reply:
-    """The end of the last user message, cited as if from the first passage, within the limit of the answer."""
+def chat(request: Mapping[str, Any], request_id: str, *, density: float = 1) -> Reply:
+    """The end of the last user message, cited as if from the first passage, within the limit of the answer.
+
+    ``density`` is how many tokens of the provider's are one of ours, in what it is sent.
+    """
     model, messages = request["model"], request["messages"]
     limit = _limit(request)
     tokenizer = encodings.tokenizer("o200k_base")
-    prompt = sum(4 + tokenizer.count(message["content"]) for message in messages) + 3
-    reasoning = REASONING_TOKENS if REASONING_MODEL.match(model) else 0
+    prompt = math.ceil(density * (sum(4 + tokenizer.count(message["content"]) for message in messages) + 3))
+    reasoning = REASONING_TOKENS if THINKING_MODEL.match(model) else 0
     full = _answer(messages)
     text = tokenizer.head(full, max(0, limit - reasoning))
     completion = tokenizer.count(text) + reasoning

@@ -1,16 +1,17 @@
-"""A provider of models on the loopback: two wire formats, a tally of its own, and every way to fail, on demand.
+"""A provider of models on the loopback: three wire formats, a tally of its own, and every way to fail, on demand.
 
 ``python -m tests.fakes.provider --port 0 --tally FILE`` prints its port as its first line. It answers
 
 - ``POST /v1/chat/completions`` and ``POST /v1/embeddings`` as OpenAI does, ``POST /openai/v1/chat/completions`` as Groq
-  does,
+  does, ``POST /v1/messages`` as Anthropic does,
 - ``GET /requests/{request_id}``: what became of a request (see :meth:`tests.fakes.book.Book.lookup`),
 - ``POST /control`` ``{"faults": […]}`` (see :mod:`tests.fakes.faults`), ``POST /control/reset``,
   ``POST /control/release`` (of what is held), ``GET /control/tally``, ``GET /control/arrivals``,
   ``GET /control/arrivals/{request_id}``, which waits until that request has come, and ``GET /control/running``. An
   arrival that met a fault has its ``kind`` as ``fault``, and its ``label``.
 
-Chat is counted with o200k, embeddings with cl100k. The request id is the header ``X-Client-Request-Id``.
+Chat is counted with o200k, embeddings with cl100k; Anthropic's dialect counts more tokens than that in what it is sent.
+The request id is the header ``X-Client-Request-Id``.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from tests.fakes.answers import Refusal, Reply
 from tests.fakes.book import Book
 from tests.fakes.dialects import Groq, OpenAI
 from tests.fakes.faults import BREAKING_OFF, STATUSES, VECTORS, Script, told
+from tests.fakes.messages import Anthropic
 from tests.fakes.wire import Headers, WireHandler
 
 OPENAI = OpenAI()
@@ -35,6 +37,7 @@ WORK = {
     "/v1/chat/completions": ("chat", OPENAI),
     "/v1/embeddings": ("embeddings", OPENAI),
     "/openai/v1/chat/completions": ("chat", Groq()),
+    "/v1/messages": ("chat", Anthropic()),
 }
 
 #: More than a parser goes down.

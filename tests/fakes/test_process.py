@@ -65,6 +65,39 @@ def test_a_fault_strikes_only_the_requests_it_is_meant_for(tmp_path: Path) -> No
     provider.stop()
 
 
+def test_as_anthropic_it_refuses_what_anthropic_refuses(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Question?"}]
+    good = {"model": "claude-sonnet-5-5", "max_tokens": 50, "messages": turns}
+    headers = {"Authorization": "Bearer sk", "anthropic-version": "2026-10-21"}
+    refused = {
+        "no limit": {name: good[name] for name in ("model", "messages")},
+        "a temperature": {**good, "temperature": 1.0},
+        "stream options": {**good, "stream": True, "stream_options": {"include_usage": True}},
+        "a system among the messages": {**good, "messages": [{"role": "system", "content": "Be brief."}, *turns]},
+        "an assistant's turn first": {**good, "messages": [{"role": "assistant", "content": "Hello."}, *turns]},
+        "an assistant's turn last": {**good, "messages": [*turns, {"role": "assistant", "content": "It is"}]},
+        "an empty turn": {**good, "messages": [*turns, {"role": "assistant", "content": ""}, *turns]},
+        "no turn": {**good, "messages": []},
+        "an empty system": {**good, "system": " "},
+    }
+    provider = FakeProvider(tmp_path / "tally.jsonl")
+    connection = http.client.HTTPConnection("127.0.0.1", provider.port)
+
+    def status(body: object, headers: dict[str, str]) -> int:
+        connection.request("POST", "/v1/messages", json.dumps(body), headers)
+        response = connection.getresponse()
+        assert (json.load(response)["type"] == "error") == (response.status != 200)
+        return response.status
+
+    assert status(good, headers) == 200
+    assert {name: status(body, headers) for name, body in refused.items()} == dict.fromkeys(refused, 400)
+    assert status(good, {"Authorization": "Bearer sk"}) == 400
+    assert status(good, {"anthropic-version": "2026-10-21"}) == 401
+    assert len(provider.tally()) == 1
+    connection.close()
+    provider.stop()
+
+
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fakes.provider", "--tally", str(tmp_path / "tally.jsonl"), "--while-stdin"]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -93,6 +93,8 @@ def test_every_way_to_start_reports_all_that_is_wrong_and_no_traceback(command: 
         ("OPENAI_API_KEY", "sk-hidden and more"),
         ("GROQ_API_KEY", "gsk-hidden…"),
         ("GROQ_BASE_URL", "https://hidden.example.com/v1"),
+        ("ANTHROPIC_API_KEY", "sk-ant-hidden and more"),
+        ("ANTHROPIC_BASE_URL", "hidden"),
         ("UNKNOWN_GRACE_SECONDS", "9" * 19),
         ("SPOOL_AFTER_SECONDS", "inf"),
         ("CSRF_TRUSTED_ORIGINS", "https://admin.example.com,hidden"),

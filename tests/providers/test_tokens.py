@@ -14,7 +14,7 @@ from apps.providers.base import ChatMessage, ChatRequest, Passage
 from apps.providers.errors import UnknownProviderError
 
 EXACT = [("openai", "gpt-4o"), ("openai", "text-embedding-3-large"), ("local", "extractive")]
-ESTIMATED = [("groq", "llama-3.3-70b-versatile"), ("openai", "acme-7b")]
+ESTIMATED = [("groq", "llama-3.3-70b-versatile"), ("anthropic", "claude-opus-5-5"), ("openai", "acme-7b")]
 
 
 def request(*contents: str, model: str = "gpt-4o", passages: tuple[Passage, ...] = ()) -> ChatRequest:
@@ -56,6 +56,15 @@ def test_passages_are_counted_as_they_are_rendered() -> None:
     bare = tokens.count_chat(request("How heavy?"), provider="openai").tokens
     full = tokens.count_chat(request("How heavy?", passages=(passage,)), provider="openai").tokens
     assert full > bare + tokens.count(passage.text, provider="openai", model="gpt-4o").tokens
+
+
+def test_a_request_to_anthropic_is_counted_at_least_as_its_example_is() -> None:
+    # "Token counting" in Anthropic's documentation counts these two texts as 14 tokens.
+    said = (("system", "You are a scientist"), ("user", "Hello, Claude"))
+    messages = tuple(ChatMessage(role=role, content=content) for role, content in said)  # type: ignore[arg-type]
+    example = ChatRequest(model="claude-opus-5-5", messages=messages, max_tokens=10)
+    assert 14 <= tokens.count_chat(example, provider="anthropic").tokens <= 20
+    assert tokens.upper_bound_chat(example, provider="anthropic") >= 14
 
 
 def test_the_local_model_counts_no_framing() -> None:
