@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.test import override_settings
 
 from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
@@ -37,24 +38,20 @@ BREAKS = [
 
 
 @pytest.fixture
-def groq(fake_provider: FakeProvider) -> Iterator[None]:
-    """The fake as Groq, with the real adapter for it."""
-    before = settings.NOOBLE_PROVIDERS.get("groq")
-    settings.NOOBLE_PROVIDERS["groq"] = {"api_key": "k", "base_url": fake_provider.url}
-    yield
-    if before is None:
-        del settings.NOOBLE_PROVIDERS["groq"]
-    else:
-        settings.NOOBLE_PROVIDERS["groq"] = before
+def others(fake_provider: FakeProvider) -> Iterator[None]:
+    """The fake as Groq and as Anthropic, with the real adapters for them."""
+    entry = {"api_key": "k", "base_url": fake_provider.url}
+    with override_settings(NOOBLE_PROVIDERS={**settings.NOOBLE_PROVIDERS, "groq": entry, "anthropic": entry}):
+        yield
 
 
 # An answer that comes as it should
 
 
-@pytest.mark.parametrize("provider", ["fake", "groq"])
+@pytest.mark.parametrize("provider", ["fake", "groq", "anthropic"])
 @pytest.mark.parametrize("kind", ["", "repeated_usage"])
 def test_an_answer_comes_piece_by_piece_and_is_paid_as_the_provider_counted_it(
-    owner: Persona, fake_provider: FakeProvider, groq: None, question: str, provider: str, kind: str
+    owner: Persona, fake_provider: FakeProvider, others: None, question: str, provider: str, kind: str
 ) -> None:
     if kind:
         fail(fake_provider, question, kind)
