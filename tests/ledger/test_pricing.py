@@ -323,6 +323,28 @@ def test_the_list_is_read_as_its_package_reads_it(database: None) -> None:
         assert ours == calc_price(usage, name, provider_id="openai").total_price
 
 
+def test_what_is_written_to_a_cache_and_read_from_it_costs_what_the_list_says(database: None) -> None:
+    # Anthropic's is the list that prices both. Of its caches only the one of five minutes, its default, is priced here.
+    usage = Usage(
+        input_tokens=1_000_000, cache_read_tokens=300_000, cache_write_tokens=100_000, output_tokens=1_000_000
+    )
+    counts = {
+        "fresh_input_usd": 600_000,
+        "cached_input_usd": 300_000,
+        "cache_write_usd": 100_000,
+        "plain_output_usd": 900_000,
+        "reasoning_usd": 100_000,
+    }
+    for spec in catalog.models("anthropic"):
+        [*_, price] = price_list.prices("anthropic", spec.model)
+        if price.source.endswith("base tier"):
+            continue
+        ours = sum(tokens * getattr(price.rates, rate) / 1_000_000 for rate, tokens in counts.items())
+        assert ours == calc_price(usage, spec.model, provider_id="anthropic").total_price
+    opus = price_list.prices("anthropic", "claude-opus-5-5")[-1].rates
+    assert len({opus.fresh_input_usd, opus.cached_input_usd, opus.cache_write_usd, opus.plain_output_usd}) == 4
+
+
 def test_the_history_of_a_price_is_imported_with_it(undone: None) -> None:
     imported(openai=[])
     rows = Price.objects.filter(provider="openai", model="o3").order_by("starts_at")
