@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from apps.providers import passages
-from apps.providers.adapters import metering
+from apps.providers.adapters import metering, vectors
 from apps.providers.adapters.channel import Answer
 from apps.providers.base import ChatChunk, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult, Vectors
 from apps.providers.catalog import ModelSpec
@@ -16,7 +15,6 @@ from apps.providers.errors import (
     ProviderBadResponseError,
     ProviderInterruptedError,
     ProviderUnavailableError,
-    UnsupportedDimensionsError,
 )
 
 
@@ -72,13 +70,9 @@ def chat_chunks(events: Iterable[Answer], facts: ModelSpec) -> Iterator[ChatChun
 
 
 def dimensions(request: EmbeddingRequest, facts: ModelSpec) -> dict[str, int]:
-    """The request's ``dimensions``, if they are to be sent: models of one size refuse even their own."""
-    wanted = request.dimensions
-    if wanted is None or (wanted == facts.dimensions and not facts.matryoshka):
-        return {}
-    if not facts.makes(wanted):
-        raise UnsupportedDimensionsError(f"{facts.model} makes vectors of {facts.lengths_made}, not of {wanted}.")
-    return {"dimensions": wanted}
+    """The request's ``dimensions``, if they are to be sent."""
+    wanted = vectors.asked_for(request, facts)
+    return {} if wanted is None else {"dimensions": wanted}
 
 
 def embedding_result(answer: Answer, request: EmbeddingRequest, facts: ModelSpec) -> EmbeddingResult:
@@ -86,15 +80,15 @@ def embedding_result(answer: Answer, request: EmbeddingRequest, facts: ModelSpec
     raw = _usage(answer.data)
     at_most = facts.context_window and facts.context_window * len(request.texts)
     try:
-        vectors = _vectors(answer.data["data"], request.dimensions or facts.dimensions)
+        found = _vectors(answer.data["data"], request.dimensions or facts.dimensions)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         message = "The provider's answer holds no vectors, or some that cannot be."
         raise _unusable(answer, message, at_most=at_most) from error
-    if len(vectors) != len(request.texts):
-        message = f"The provider sent {len(vectors)} vectors for {len(request.texts)} texts."
+    if len(found) != len(request.texts):
+        message = f"The provider sent {len(found)} vectors for {len(request.texts)} texts."
         raise _unusable(answer, message, at_most=at_most)
     return EmbeddingResult(
-        vectors=vectors,
+        vectors=found,
         usage=metering.read(raw, answered=False, at_most=at_most),
         raw_usage=raw,
         provider_request_id=_id_of(answer),
@@ -109,27 +103,19 @@ def _unusable(answer: Answer, message: str, *, at_most: int | None) -> ProviderB
 
 
 def _vectors(items: Any, size: int | None) -> Vectors:
-    """Rows sorted by ``index`` and brought to unit length.
+    """Rows sorted by ``index``.
 
     Of anything that is no set of vectors a KeyError, TypeError, ValueError or OverflowError.
     """
     rows = {item["index"]: _vector(item["embedding"]) for item in items}
     if len(rows) != len(items):
         raise ValueError("an index is there twice")
-    matrix = np.stack([rows[index] for index in range(len(rows))])
-    if matrix.ndim != 2 or matrix.shape[1] != (size or matrix.shape[1]):
-        raise ValueError("a vector is of another size, or no list of numbers")
-    with np.errstate(over="ignore"):  # what overflows is infinite
-        lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
-    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
-        raise ValueError("a vector is not finite, or has no direction")
-    return np.asarray(matrix / lengths, dtype=np.float32)
+    return vectors.of_unit_length([rows[index] for index in range(len(rows))], size)
 
 
-def _vector(value: Any) -> npt.NDArray[np.float64]:
+def _vector(value: Any) -> Any:
     """Base64 of little-endian float32, as asked for; servers that only speak lists of numbers send those."""
-    numbers = np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4") if isinstance(value, str) else value
-    return np.asarray(numbers, dtype=np.float64)
+    return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4") if isinstance(value, str) else value
 
 
 def _choice(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
