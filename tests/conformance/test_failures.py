@@ -54,6 +54,7 @@ ALWAYS = (
     Failing("403", ProviderAuthenticationError, 0),
     Failing("429", ProviderRateLimitedError, 0),
     Failing("408", ProviderTimeoutError, 1, {"counted": True}),
+    Failing("499", ProviderTimeoutError, 1, {"counted": True}),
     Failing("500", ProviderUnavailableError, 0),
     Failing("500", ProviderUnavailableError, 1, {"counted": True}),
     Failing("503", ProviderUnavailableError, 0),

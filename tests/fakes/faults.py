@@ -53,7 +53,7 @@ USAGES: dict[str, dict[str, Any] | None] = {
     },
     "text_usage": {"prompt_tokens": "9", "completion_tokens": "3", "total_tokens": "12"},
 }
-STATUSES = frozenset({"400", "401", "403", "404", "408", "413", "422", "429", "500", "502", "503", "504", "529"})
+STATUSES = frozenset({"400", "401", "403", "404", "408", "413", "422", "429", "499", "500", "502", "503", "504", "529"})
 #: What ends a stream in the middle.
 BREAKING_OFF = frozenset({"cut", "end_early", "stream_error", "malformed", "bottomless"})
 #: What ``data`` of embeddings is instead, made of what it should be.

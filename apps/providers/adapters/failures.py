@@ -37,9 +37,9 @@ def of_status(error: Any, name: str, secret: str, *, request_id: str) -> Provide
         return ProviderAuthenticationError(f"{name} did not accept the key ({status}). Check it.", **facts)
     if status == 429:
         return ProviderRateLimitedError(f"{name} asks us to slow down. Try again later.", **facts)
-    if status == 408:
-        # The server, or a proxy before it, gave up waiting: no word about what was done by then.
-        return ProviderTimeoutError(f"{name} gave up on the request (408).", **facts)
+    if status in (408, 499):
+        # The server, or a proxy before it, gave up waiting, or took us for gone: no word about what was done by then.
+        return ProviderTimeoutError(f"{name} gave up on the request ({status}).", **facts)
     if status < 500:
         return ProviderRefusedError(f"{name} refused the request ({status}): {_message(error, secret)}", **facts)
     return ProviderUnavailableError(f"{name} failed ({status}). Try again later.", **facts)
