@@ -244,6 +244,7 @@ NOOBLE_PROVIDERS = {
     "openai": {"api_key": ENV["OPENAI_API_KEY"], "base_url": ENV["OPENAI_BASE_URL"]},
     "groq": {"api_key": ENV["GROQ_API_KEY"], "base_url": ENV["GROQ_BASE_URL"]},
     "anthropic": {"api_key": ENV["ANTHROPIC_API_KEY"], "base_url": ENV["ANTHROPIC_BASE_URL"]},
+    "cohere": {"api_key": ENV["COHERE_API_KEY"], "base_url": ENV["COHERE_BASE_URL"]},
 }
 #: The deployment's values of the settings of apps.core.configuration.
 WORK_SETTINGS = ENV["WORK_SETTINGS_FILE"]

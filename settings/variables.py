@@ -269,6 +269,22 @@ VARIABLES = (
         default_text="Anthropic's own",
     ),
     Variable(
+        name="COHERE_API_KEY",
+        section="Providers",
+        help="The deployment's own key for Cohere. Without it the provider is off.",
+        example="co-...",
+        options={"validate": _KEY},
+        default="",
+    ),
+    Variable(
+        name="COHERE_BASE_URL",
+        section="Providers",
+        help="Another service that speaks version 2 of Cohere's protocol, such as a private deployment.",
+        example="https://cohere.example.com",
+        options={"validate": _HTTP_URL},
+        default_text="Cohere's own",
+    ),
+    Variable(
         name="WORK_SETTINGS_FILE",
         section="Defaults",
         help="A TOML or JSON file with the deployment's values of the [settings below](#settings-of-the-work-itself), "

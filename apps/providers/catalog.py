@@ -38,6 +38,9 @@ OPENAI_FRAMING = Framing(per_message=4, per_request=3, bound_per_message=8, boun
 #: Other chat templates add headers to each message and some a preamble of their own (gpt-oss: about 70 tokens). Of
 #: Anthropic's a published example shows 7 around two texts; it bills none of what it adds besides ("Token counting").
 TEMPLATE_FRAMING = Framing(per_message=4, per_request=3, bound_per_message=16, bound_per_request=256)
+#: Cohere adds headers and a preamble too, but bills for nothing that it adds: "How Does Cohere's Pricing Work?". The
+#: bounds are no smaller for it.
+COHERE_FRAMING = Framing(per_message=0, per_request=0, bound_per_message=16, bound_per_request=256)
 NO_FRAMING = Framing(per_message=0, per_request=0, bound_per_message=0, bound_per_request=0)
 
 
@@ -52,6 +55,8 @@ class ProviderSpec:
     framing: Framing = TEMPLATE_FRAMING
     #: Whether it may have models that nooble has not heard of.
     takes_any_model: bool = True
+    #: The most texts that it embeds in one call, where it takes fewer than a tier may ask for.
+    max_texts: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +129,13 @@ PROVIDERS = {
             adapter="apps.providers.adapters.anthropic.AnthropicProvider",
             does=frozenset({"chat"}),
             key_variable="ANTHROPIC_API_KEY",
+        ),
+        ProviderSpec(
+            name="cohere",
+            adapter="apps.providers.adapters.cohere.CohereProvider",
+            key_variable="COHERE_API_KEY",
+            framing=COHERE_FRAMING,
+            max_texts=96,
         ),
         ProviderSpec(
             name="local",

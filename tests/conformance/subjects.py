@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.fakes import messages
+from tests.fakes import cohere, messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,10 @@ class Subject:
     takes_temperature: bool = True
     #: A usage of OpenAI's as the provider tells it.
     usage: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    #: Whether it is told how much of the input was cached, and of the output thought, of what is billed.
+    tells_parts: bool = True
+    #: An embedding model of one size.
+    one_size: str = ""
     #: Under this path of the fake.
     base_path: str = ""
     adapter: str = ""
@@ -43,6 +47,7 @@ SUBJECTS = (
         embedding_model="text-embedding-3-small",
         dimensions=1536,
         smaller=256,
+        one_size="text-embedding-ada-002",
         base_path="/v1",
     ),
     Subject(name="groq", chat_model="llama-3.3-70b-versatile", base_path="/openai/v1"),
@@ -51,6 +56,16 @@ SUBJECTS = (
         chat_model="claude-sonnet-5-5",
         takes_temperature=False,
         usage=messages.usage,
+    ),
+    Subject(
+        name="cohere",
+        chat_model="command-a-03-2025",
+        embedding_model="embed-v4.0",
+        dimensions=1536,
+        smaller=256,
+        usage=cohere.usage,
+        tells_parts=False,
+        one_size="embed-english-v3.0",
     ),
     Subject(
         name="local",
@@ -66,6 +81,7 @@ SUBJECTS = (
         embedding_model="text-embedding-3-small",
         dimensions=1536,
         smaller=256,
+        one_size="text-embedding-ada-002",
         is_askable=True,
         base_path="/v1",
         adapter="tests.fakes.adapter.AskableProvider",

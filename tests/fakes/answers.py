@@ -18,7 +18,13 @@ REASONING_MODEL = re.compile(r"^(o\d|gpt-5)(?!.*chat)")
 #: All that think before they answer.
 THINKING_MODEL = re.compile(rf"{REASONING_MODEL.pattern}|^claude-fable")
 REASONING_TOKENS = 16
-OWN_DIMENSIONS = {"text-embedding-3-large": 3072, "text-embedding-3-small": 1536, "text-embedding-ada-002": 1536}
+OWN_DIMENSIONS = {
+    "text-embedding-3-large": 3072,
+    "text-embedding-3-small": 1536,
+    "text-embedding-ada-002": 1536,
+    "embed-v4.0": 1536,
+    "embed-english-v3.0": 1024,
+}
 
 
 class Refusal(Exception):  # noqa: N818 - an answer of the provider, no failure of the fake

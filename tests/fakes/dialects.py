@@ -2,7 +2,7 @@
 
 What it answers, what it counts and how it fails is the same in every dialect, and made in OpenAI's words
 (:mod:`tests.fakes.answers`, :mod:`tests.fakes.faults`). A dialect refuses what its provider would refuse, and says the
-rest in its own; Anthropic's is :mod:`tests.fakes.messages`.
+rest in its own: Anthropic's is :mod:`tests.fakes.messages`, Cohere's :mod:`tests.fakes.cohere`.
 """
 
 import json

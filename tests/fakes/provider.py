@@ -1,9 +1,9 @@
-"""A provider of models on the loopback: three wire formats, a tally of its own, and every way to fail, on demand.
+"""A provider of models on the loopback: four wire formats, a tally of its own, and every way to fail, on demand.
 
 ``python -m tests.fakes.provider --port 0 --tally FILE`` prints its port as its first line. It answers
 
 - ``POST /v1/chat/completions`` and ``POST /v1/embeddings`` as OpenAI does, ``POST /openai/v1/chat/completions`` as Groq
-  does, ``POST /v1/messages`` as Anthropic does,
+  does, ``POST /v1/messages`` as Anthropic does, ``POST /v2/chat`` and ``POST /v2/embed`` as Cohere does,
 - ``GET /requests/{request_id}``: what became of a request (see :meth:`tests.fakes.book.Book.lookup`),
 - ``POST /control`` ``{"faults": […]}`` (see :mod:`tests.fakes.faults`), ``POST /control/reset``,
   ``POST /control/release`` (of what is held), ``GET /control/tally``, ``GET /control/arrivals``,
@@ -26,18 +26,22 @@ from typing import Any
 
 from tests.fakes.answers import Refusal, Reply
 from tests.fakes.book import Book
+from tests.fakes.cohere import Cohere
 from tests.fakes.dialects import Groq, OpenAI
 from tests.fakes.faults import BREAKING_OFF, STATUSES, VECTORS, Script, told
 from tests.fakes.messages import Anthropic
 from tests.fakes.wire import Headers, WireHandler
 
 OPENAI = OpenAI()
+COHERE = Cohere()
 #: What is done under a path, and in whose words.
 WORK = {
     "/v1/chat/completions": ("chat", OPENAI),
     "/v1/embeddings": ("embeddings", OPENAI),
     "/openai/v1/chat/completions": ("chat", Groq()),
     "/v1/messages": ("chat", Anthropic()),
+    "/v2/chat": ("chat", COHERE),
+    "/v2/embed": ("embeddings", COHERE),
 }
 
 #: More than a parser goes down.
@@ -153,7 +157,7 @@ class Handler(WireHandler):
         self._answer(reply, request, fault)
 
     def _reply(self, kind: str, request_id: str, request: dict[str, Any], failing: str) -> Reply:
-        if failing == "floats" or failing in VECTORS:
+        if "encoding_format" in request and (failing == "floats" or failing in VECTORS):
             request = {**request, "encoding_format": "float"}
         headers = {name.lower(): value for name, value in self.headers.items()}
         return self.dialect.reply(kind, request, headers, request_id)

@@ -18,7 +18,12 @@ from tests.personas import Persona
 EVENTS = 4
 PIECES = EVENTS - 1
 #: Where the fake's own model will not do.
-MODELS = {"groq": "llama-3.3-70b-versatile", "anthropic": "claude-sonnet-5-5", "local": "extractive"}
+MODELS = {
+    "groq": "llama-3.3-70b-versatile",
+    "anthropic": "claude-sonnet-5-5",
+    "cohere": "command-a-03-2025",
+    "local": "extractive",
+}
 
 
 def stream(ctx: ExecutionContext, question: str, **options: Any) -> Generator[Event, None, None]:

@@ -39,16 +39,17 @@ BREAKS = [
 
 @pytest.fixture
 def others(fake_provider: FakeProvider) -> Iterator[None]:
-    """The fake as Groq and as Anthropic, with the real adapters for them."""
+    """The fake as Groq, as Anthropic and as Cohere, with the real adapters for them."""
     entry = {"api_key": "k", "base_url": fake_provider.url}
-    with override_settings(NOOBLE_PROVIDERS={**settings.NOOBLE_PROVIDERS, "groq": entry, "anthropic": entry}):
+    entries = dict.fromkeys(("groq", "anthropic", "cohere"), entry)
+    with override_settings(NOOBLE_PROVIDERS={**settings.NOOBLE_PROVIDERS, **entries}):
         yield
 
 
 # An answer that comes as it should
 
 
-@pytest.mark.parametrize("provider", ["fake", "groq", "anthropic"])
+@pytest.mark.parametrize("provider", ["fake", "groq", "anthropic", "cohere"])
 @pytest.mark.parametrize("kind", ["", "repeated_usage"])
 def test_an_answer_comes_piece_by_piece_and_is_paid_as_the_provider_counted_it(
     owner: Persona, fake_provider: FakeProvider, others: None, question: str, provider: str, kind: str

@@ -10,13 +10,18 @@ import pytest
 
 from apps.gateway.errors import CallCancelledError
 from apps.gateway.upstream import Upstream
+from apps.providers.adapters.cohere import CohereProvider
 from apps.providers.adapters.groq import GroqProvider
 from apps.providers.adapters.openai import OpenAIProvider
 from apps.providers.base import ChatChunk, ChatMessage, ChatRequest, ProviderConfig
 from apps.providers.errors import ProviderTimeoutError
 from apps.providers.lines import Line
 
+Adapter = OpenAIProvider | GroqProvider | CohereProvider
 REQUEST = ChatRequest(model="m", messages=(ChatMessage(role="user", content="Hello?"),), max_tokens=50)
+#: A word, as an event of a stream.
+OPENAIS = {"choices": [{"index": 0, "delta": {"content": "and "}, "finish_reason": None}]}
+COHERES = {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "and "}}}}
 
 
 def never() -> bool:
@@ -29,7 +34,7 @@ class Talker(BaseHTTPRequestHandler):
     server: "TalkingServer"
 
     def do_POST(self) -> None:
-        event = {"choices": [{"index": 0, "delta": {"content": "and "}, "finish_reason": None}]}
+        event = COHERES if self.path == "/v2/chat" else OPENAIS
         self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.set()
         self.server.may_answer.wait()
@@ -76,10 +81,8 @@ def test_a_provider_that_still_talks_sees_its_caller_go(talking_server: TalkingS
     assert talking_server.caller_gone.wait(10)
 
 
-@pytest.mark.parametrize("adapter", [OpenAIProvider, GroqProvider])
-def test_a_provider_that_is_silent_sees_its_caller_go(
-    talking_server: TalkingServer, adapter: type[OpenAIProvider | GroqProvider]
-) -> None:
+@pytest.mark.parametrize("adapter", [OpenAIProvider, GroqProvider, CohereProvider])
+def test_a_provider_that_is_silent_sees_its_caller_go(talking_server: TalkingServer, adapter: type[Adapter]) -> None:
     talking_server.silent = True
     with upstream_of(talking_server, adapter) as upstream:
         assert next(upstream.chunks(timeout=30, cancelled=never)).delta == "and "
@@ -96,7 +99,7 @@ def test_a_provider_that_has_not_begun_to_answer_sees_its_caller_go_when_it_does
     assert talking_server.caller_gone.wait(10)
 
 
-def upstream_of(server: TalkingServer, adapter: type[OpenAIProvider | GroqProvider]) -> Upstream:
+def upstream_of(server: TalkingServer, adapter: type[Adapter]) -> Upstream:
     config = ProviderConfig(api_key="k", base_url=f"http://127.0.0.1:{server.server_port}")
     line = Line()
     return Upstream(adapter(config).stream(REQUEST, request_id="r", timeout=600, line=line), line)

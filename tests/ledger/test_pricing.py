@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, transaction
-from genai_prices import Usage, calc_price
+from genai_prices import Usage, calc_price, extract_usage
 
 from apps.core import clock
 from apps.core.db import execute, fetch_all, operator_scope, unit_of_work
@@ -343,6 +343,22 @@ def test_what_is_written_to_a_cache_and_read_from_it_costs_what_the_list_says(da
         assert ours == calc_price(usage, spec.model, provider_id="anthropic").total_price
     opus = price_list.prices("anthropic", "claude-opus-5-5")[-1].rates
     assert len({opus.fresh_input_usd, opus.cached_input_usd, opus.cache_write_usd, opus.plain_output_usd}) == 4
+
+
+def test_coheres_models_are_priced_by_the_names_that_cohere_has_for_them(undone: None) -> None:
+    changes = imported(cohere=[model.model for model in catalog.models("cohere")])
+    chat, embedding = current("cohere", "command-r7b-12-2024"), current("cohere", "embed-v4.0")
+    assert (chat.fresh_input_usd, chat.plain_output_usd) == (Decimal("0.0375"), Decimal("0.15"))
+    assert (embedding.fresh_input_usd, embedding.plain_output_usd) == (Decimal("0.12"), Decimal(0))
+    # For those Cohere has no price by tokens.
+    assert changes["cohere", "embed-english-v3.0"].outcome == "unknown"
+
+
+def test_what_cohere_bills_costs_as_the_list_reckons_its_answers(database: None) -> None:
+    usage = {"billed_units": {"input_tokens": 5, "output_tokens": 418}, "tokens": {"input_tokens": 71}}
+    told = extract_usage({"model": "command-r7b-12-2024", "usage": usage}, provider_id="cohere")
+    rates = price_list.prices("cohere", "command-r7b-12-2024")[-1].rates
+    assert (5 * rates.fresh_input_usd + 418 * rates.plain_output_usd) / 1_000_000 == told.calc_price().total_price
 
 
 def test_the_history_of_a_price_is_imported_with_it(undone: None) -> None:

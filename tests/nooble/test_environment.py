@@ -95,6 +95,8 @@ def test_every_way_to_start_reports_all_that_is_wrong_and_no_traceback(command: 
         ("GROQ_BASE_URL", "https://hidden.example.com/v1"),
         ("ANTHROPIC_API_KEY", "sk-ant-hidden and more"),
         ("ANTHROPIC_BASE_URL", "hidden"),
+        ("COHERE_API_KEY", "co-hidden and more"),
+        ("COHERE_BASE_URL", "hidden"),
         ("UNKNOWN_GRACE_SECONDS", "9" * 19),
         ("SPOOL_AFTER_SECONDS", "inf"),
         ("CSRF_TRUSTED_ORIGINS", "https://admin.example.com,hidden"),

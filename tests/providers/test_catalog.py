@@ -79,6 +79,8 @@ def test_of_each_model_family_the_registry_tells_whether_it_takes_a_temperature(
     [
         ("openai", "text-embedding-3-small", (8, 700, 1535, 1536), (1537, 3072)),
         ("openai", "text-embedding-ada-002", (1536,), (512, 1535, 1537)),
+        ("cohere", "embed-v4.0", (256, 512, 1024, 1536), (128, 768, 2048)),
+        ("cohere", "embed-multilingual-v3.0", (1024,), (256, 512, 1536)),
         ("local", "wordllama-256", (64, 128, 256), (8, 63, 100, 255, 257)),
         ("openai", "acme-embedding", (8, 4000), ()),
     ],

@@ -14,7 +14,12 @@ from apps.providers.base import ChatMessage, ChatRequest, Passage
 from apps.providers.errors import UnknownProviderError
 
 EXACT = [("openai", "gpt-4o"), ("openai", "text-embedding-3-large"), ("local", "extractive")]
-ESTIMATED = [("groq", "llama-3.3-70b-versatile"), ("anthropic", "claude-opus-5-5"), ("openai", "acme-7b")]
+ESTIMATED = [
+    ("groq", "llama-3.3-70b-versatile"),
+    ("cohere", "command-a-03-2025"),
+    ("anthropic", "claude-opus-5-5"),
+    ("openai", "acme-7b"),
+]
 
 
 def request(*contents: str, model: str = "gpt-4o", passages: tuple[Passage, ...] = ()) -> ChatRequest:
@@ -65,6 +70,13 @@ def test_a_request_to_anthropic_is_counted_at_least_as_its_example_is() -> None:
     example = ChatRequest(model="claude-opus-5-5", messages=messages, max_tokens=10)
     assert 14 <= tokens.count_chat(example, provider="anthropic").tokens <= 20
     assert tokens.upper_bound_chat(example, provider="anthropic") >= 14
+
+
+def test_a_request_to_cohere_is_counted_as_cohere_bills_it() -> None:
+    # It bills for nothing that it adds; what is set aside for a request allows for more.
+    asked = request("hello world", "hi", model="command-a-03-2025")
+    assert tokens.count_chat(asked, provider="cohere").tokens == 2 + 1
+    assert tokens.upper_bound_chat(asked, provider="cohere") > len("hello world") + len("hi") + 256
 
 
 def test_the_local_model_counts_no_framing() -> None:
