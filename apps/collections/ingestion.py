@@ -27,7 +27,7 @@ from apps.core.ids import new_id
 from apps.gateway import operations
 from apps.gateway import services as gateway
 from apps.gateway.types import Charge, OperationKind, TokenCounts, TokenType
-from apps.providers import tokens
+from apps.providers import catalog, tokens
 from apps.providers.base import Vectors
 
 
@@ -124,8 +124,7 @@ def _chunk_row(document: Document, draft: ChunkDraft) -> Chunk:
 
 
 def _batches(ctx: ExecutionContext, document: Document, chunks: int) -> list[EmbeddingBatch]:
-    assert ctx.processing_config is not None
-    size = ctx.processing_config.batch_size
+    size = _batch_size(ctx, document)
     return [
         EmbeddingBatch(
             id=new_id(),
@@ -138,6 +137,13 @@ def _batches(ctx: ExecutionContext, document: Document, chunks: int) -> list[Emb
         )
         for ordinal, first in enumerate(range(0, chunks, size))
     ]
+
+
+def _batch_size(ctx: ExecutionContext, document: Document) -> int:
+    """How many chunks are embedded in one call: as many as the tier says, but no more than the provider takes."""
+    assert ctx.processing_config is not None
+    said = ctx.processing_config.batch_size
+    return min(said, catalog.provider(document.space.provider).max_texts or said)
 
 
 def _embed(ctx: ExecutionContext, batch: EmbeddingBatch) -> None:

@@ -1,8 +1,10 @@
 """What ingestion asks of the budget, and what it leaves behind when it gives up."""
 
+from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
+from django.conf import settings
 
 from apps.collections import ingestion
 from apps.collections.models import Document, EmbeddingBatch
@@ -12,7 +14,7 @@ from apps.core.work import MAX_DELIVERIES
 from apps.ledger import till
 from apps.ledger.models import Operation
 from apps.ledger.types import Admitted, Call
-from apps.tenants.models import Tenant
+from apps.tenants.models import Tenant, Tier
 from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene
 from tests.personas import MakeTenant, Persona
@@ -37,6 +39,45 @@ def chunk(scene: Scene) -> Document:
 def first_batch(persona: Persona, document: UUID) -> UUID:
     with unit_of_work(persona.ctx):
         return UUID(str(EmbeddingBatch.objects.get(document=document, ordinal=0).pk))
+
+
+@pytest.fixture
+def cohere(fake_provider: FakeProvider) -> Iterator[None]:
+    """The fake as Cohere, which takes 96 texts in one call."""
+    before = settings.NOOBLE_PROVIDERS["cohere"]
+    settings.NOOBLE_PROVIDERS["cohere"] = {"api_key": "k", "base_url": fake_provider.url}
+    yield
+    settings.NOOBLE_PROVIDERS["cohere"] = before
+
+
+@pytest.fixture
+def large_batches(owner: Persona) -> Iterator[None]:
+    """The owner's tier has 200 chunks embedded in one call."""
+    tiers = Tier.objects.filter(pk=owner.tenant.tier_id)
+    kept = dict(owner.tenant.tier.defaults)
+    with operator_scope("test"):
+        tiers.update(defaults={**kept, "processing_config.batch_size": 200})
+    yield
+    with operator_scope("test"):
+        tiers.update(defaults=kept)
+
+
+def test_no_batch_is_greater_than_its_provider_takes(
+    owner: Persona, fake_provider: FakeProvider, cohere: None, large_batches: None
+) -> None:
+    scene = Scene(persona=owner, fake=fake_provider, provider="cohere")
+    embedding = {"provider": "cohere", "model": "embed-v4.0", "dimensions": 256}
+    fields = {"slug": "notes", "name": "Notes", "embedding": embedding, "chunk_size": 64, "chunk_overlap": 0}
+    paragraphs = "\n\n".join(f"The {number}th stands for itself. " + "It goes on. " * 12 for number in range(100))
+    document = scene.upload(str(scene.post("/collections", fields)["id"]), paragraphs)
+    ingestion.chunk_document(owner.ctx, document, task_id=str(uuid4()))
+    with unit_of_work(owner.ctx):
+        batches = list(EmbeddingBatch.objects.filter(document=document).order_by("ordinal"))
+    assert [(batch.first, batch.last) for batch in batches] == [(0, 95), (96, 99)]
+    for batch in batches:
+        ingestion.embed_batch(owner.ctx, batch.pk, task_id=str(uuid4()))
+    assert scene.document(document).status == "ready"
+    scene.check_books()
 
 
 def test_a_document_that_the_budget_does_not_cover_is_not_begun(
