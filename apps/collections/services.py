@@ -16,7 +16,7 @@ from apps.core.context import CollectionConfig, EmbeddingConfig, ExecutionContex
 from apps.core.db import unit_of_work
 from apps.core.errors import SlugTakenError
 from apps.core.ids import new_id
-from apps.providers import choices
+from apps.providers import choices, tokens
 
 #: PostgreSQL's built-in text search configurations; ``simple`` leaves words as they are.
 LANGUAGES = frozenset(
@@ -53,7 +53,7 @@ def create_collection(
     )
     choices.require_embedding(resolved, allowed=models_allowed)
     embedding, processing = resolved.section("embedding_config"), resolved.section("processing_config")
-    chunk_size = min(processing["chunk_size"], processing["max_text_length"])
+    chunk_size = _chunk_size(processing, provider=embedding["provider"], model=embedding["model"])
     with unit_of_work(ctx):
         collection = _insert(ctx, slug=slug, name=name, language=language)
         EmbeddingSpace.objects.create(
@@ -144,7 +144,7 @@ def processing_config(space: EmbeddingSpace, resolved: Resolved) -> ProcessingCo
     """How documents are taken in: cut as the request says, else as the space does; everything else as resolved."""
     values = resolved.section("processing_config")
     asked = resolved.sources["processing_config.chunk_size"] == Level.REQUEST
-    size = min(values["chunk_size"], values["max_text_length"]) if asked else space.chunk_size
+    size = _chunk_size(values, provider=space.provider, model=space.model) if asked else space.chunk_size
     cut = {"chunk_size": size, "chunk_overlap": min(space.chunk_overlap, size // 2)}
     return ProcessingConfig(**{**values, **cut})
 
@@ -152,6 +152,12 @@ def processing_config(space: EmbeddingSpace, resolved: Resolved) -> ProcessingCo
 def delete_files(keys: list[str]) -> None:
     for key in keys:
         default_storage.delete(key)
+
+
+def _chunk_size(processing: Mapping[str, Any], *, provider: str, model: str) -> int:
+    """The size of chunks that was asked for, brought down to what a chunk may have and the model surely takes."""
+    limits = (processing["max_text_length"], tokens.longest_text(provider=provider, model=model))
+    return min([processing["chunk_size"], *(limit for limit in limits if limit)])
 
 
 def _insert(ctx: ExecutionContext, **fields: Any) -> Collection:

@@ -60,6 +60,15 @@ def truncate(text: str, tokens: int, *, provider: str, model: str) -> str:
     return _tokenizer(provider, model)[0].head(text, tokens)
 
 
+def longest_text(*, provider: str, model: str) -> int | None:
+    """How long a text may be, as :func:`count` counts it, for the model to take it; None where that is not known.
+
+    Where the tokenizer is not known it is half the model's own limit: other vocabularies rarely count twice as many.
+    """
+    facts = catalog.model(provider, model)
+    return facts.context_window if facts.tokenizer else facts.context_window and facts.context_window // 2
+
+
 def _contents(request: ChatRequest) -> list[str]:
     return [message.content for message in passages.render(request)]
 

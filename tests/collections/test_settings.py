@@ -102,6 +102,16 @@ def test_a_chunk_that_is_shorter_than_the_longest_text_stays_as_it_was_wanted(
 
 
 @pytest.mark.parametrize(
+    ("model", "dimensions", "chunk_size"), [("embed-english-v3.0", 1024, 256), ("embed-v4.0", 1536, 512)]
+)
+def test_no_chunk_is_made_longer_than_the_model_surely_takes(
+    owner: Persona, model: str, dimensions: int, chunk_size: int
+) -> None:
+    embedding = {"provider": "cohere", "model": model, "dimensions": dimensions}
+    assert create(owner, embedding=embedding, chunk_size=512).json()["chunk_size"] == chunk_size
+
+
+@pytest.mark.parametrize(
     ("provider", "model", "dimensions", "lengths"),
     [
         ("local", "wordllama-256", 8, "64, 128, 256"),

@@ -138,6 +138,19 @@ def test_a_truncated_text_is_as_long_as_it_may_be() -> None:
     assert tokens.truncate("one two three four", 3, provider="openai", model="gpt-4o") == "one two three"
 
 
+@pytest.mark.parametrize(
+    ("provider", "model", "longest"),
+    [
+        ("openai", "text-embedding-3-small", 8192),
+        # Counted with another vocabulary than its own, in which a text may be more tokens.
+        ("cohere", "embed-english-v3.0", 256),
+        ("openai", "acme-embedding", None),
+    ],
+)
+def test_a_text_is_no_longer_than_the_model_surely_takes(provider: str, model: str, longest: int | None) -> None:
+    assert tokens.longest_text(provider=provider, model=model) == longest
+
+
 def test_encodings_load_in_any_directory_without_leaving_a_trace() -> None:
     program = (
         "import os; os.chdir('/'); before = dict(os.environ)\n"
