@@ -10,6 +10,8 @@ from typing import Any
 
 from environs import ValidationError, validate
 
+from apps.core.secrets import KEY
+
 ROOT = Path(__file__).resolve().parent.parent
 
 PRODUCTION = frozenset({"prod"})
@@ -20,8 +22,7 @@ _HOST = validate.Regexp(
     r"(\.?[\w-]+(\.[\w-]+)*\.?|\[[0-9A-Fa-f:.]+\]|\*)\Z",
     error="Not host names: they have no scheme, port or path, and none may be empty.",
 )
-#: A key travels in a header.
-_KEY = validate.Regexp(r"[!-~]+\Z", error="Not a key: it holds spaces or characters that no key has.")
+_KEY = validate.Regexp(KEY, error="Not a key: it holds spaces or characters that no key has.")
 _YEAR = 366 * 24 * 3600
 
 
@@ -283,6 +284,15 @@ VARIABLES = (
         example="https://cohere.example.com",
         options={"validate": _HTTP_URL},
         default_text="Cohere's own",
+    ),
+    Variable(
+        name="ALLOW_PRIVATE_PROVIDER_URLS",
+        section="Providers",
+        help="Whether an address that operators set for one tenant's credential may be in a private network, and be "
+        "called without TLS. The deployment's own addresses, above, may be anyway.",
+        example="true",
+        kind="bool",
+        default=False,
     ),
     Variable(
         name="WORK_SETTINGS_FILE",
