@@ -36,6 +36,14 @@ class ProviderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Credential:
+    """A key that calls are made with, and the address that it is for; empty: the deployment's."""
+
+    api_key: str = field(repr=False)
+    base_url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Usage:
     """The tokens of one call in exclusive buckets: every token is in exactly one of the five.
 

@@ -25,7 +25,7 @@ class ModelNotAllowedError(PermissionDeniedError):
 
 
 class ProviderNotConfiguredError(NoobleError):
-    """The provider needs a key that this deployment does not have."""
+    """The provider needs a key that neither the paying tenant nor this deployment has."""
 
     code = "provider_not_configured"
     status = 503
@@ -78,7 +78,7 @@ class UnsupportedDimensionsError(ProviderRefusedError):
 
 
 class ProviderAuthenticationError(ProviderRefusedError):
-    """The provider did not accept the deployment's key."""
+    """The provider did not accept the key."""
 
     code = "provider_authentication"
 

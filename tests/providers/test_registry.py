@@ -11,11 +11,17 @@ from apps.providers.base import (
     ChatProvider,
     ChatRequest,
     ChatResult,
+    Credential,
     EmbeddingProvider,
     ProviderConfig,
 )
 from apps.providers.catalog import PROVIDERS, ProviderSpec
-from apps.providers.errors import ProviderNotConfiguredError, UnknownProviderError, UnsupportedOperationError
+from apps.providers.errors import (
+    ProviderNotConfiguredError,
+    ProviderUnreachableError,
+    UnknownProviderError,
+    UnsupportedOperationError,
+)
 from apps.providers.lines import Line
 from tests.providers.conftest import Deploy
 
@@ -75,7 +81,7 @@ def test_threads_that_ask_at_once_get_one_adapter(deploy: Deploy) -> None:
 @pytest.mark.parametrize("spec", [spec for spec in PROVIDERS.values() if spec.key_variable], ids=lambda spec: spec.name)
 def test_a_missing_key_is_told_with_the_variable_to_set(deploy: Deploy, spec: ProviderSpec) -> None:
     deploy({spec.name: {}})
-    with pytest.raises(ProviderNotConfiguredError, match=spec.key_variable):
+    with pytest.raises(ProviderNotConfiguredError, match=rf"PUT /credentials/{spec.name}.* Set {spec.key_variable}\."):
         registry._adapter(spec)
 
 
@@ -125,3 +131,53 @@ def test_options_reach_the_adapter(deploy: Deploy) -> None:
     deploy({"custom": {"adapter": CUSTOM, "base_url": "http://x", "options": {"region": "eu"}}})
     registry.chat("custom")
     assert Custom.built[-1] == ProviderConfig(name="custom", base_url="http://x", options={"region": "eu"})
+
+
+TENANTS = Credential(api_key="sk-of-the-tenant")
+
+
+def test_a_tenants_key_stands_in_for_the_deployments(deploy: Deploy) -> None:
+    deploy({"custom": {"adapter": CUSTOM, "api_key": "sk-1", "base_url": "http://x", "options": {"region": "eu"}}})
+    registry.chat("custom", TENANTS)
+    expected = ProviderConfig(name="custom", api_key=TENANTS.api_key, base_url="http://x", options={"region": "eu"})
+    assert Custom.built[-1] == expected
+
+
+def test_a_tenants_key_is_enough(deploy: Deploy) -> None:
+    deploy({"openai": {}})
+    assert registry.chat("openai", TENANTS) is registry.chat("openai", TENANTS)
+    with pytest.raises(ProviderNotConfiguredError):
+        registry.chat("openai")
+
+
+def test_tenants_with_different_keys_share_no_adapter(deploy: Deploy) -> None:
+    deploy({"openai": {"api_key": "sk-1"}})
+    found = {id(registry.chat("openai", each)) for each in (None, TENANTS, Credential(api_key="sk-of-another"))}
+    assert len(found) == 3
+
+
+def test_a_tenants_address_goes_before_the_deployments(deploy: Deploy) -> None:
+    deploy({"custom": {"adapter": CUSTOM, "base_url": "http://x"}})
+    registry.chat("custom", Credential(api_key="sk-1", base_url="https://8.8.8.8/v1"))
+    assert Custom.built[-1].base_url == "https://8.8.8.8/v1"
+
+
+def test_a_tenants_address_that_is_private_is_not_called(deploy: Deploy) -> None:
+    deploy({"custom": {"adapter": CUSTOM}})
+    built = len(Custom.built)
+    with pytest.raises(ProviderNotConfiguredError, match="Ask the operator") as caught:
+        registry.chat("custom", Credential(api_key="sk-1", base_url="https://10.0.0.7/v1"))
+    assert "10.0.0.7" not in caught.value.detail
+    assert len(Custom.built) == built
+
+
+def test_a_tenants_address_that_cannot_be_resolved_is_tried_again_later(deploy: Deploy) -> None:
+    deploy({"custom": {"adapter": CUSTOM}})
+    with pytest.raises(ProviderUnreachableError) as caught:
+        registry.chat("custom", Credential(api_key="sk-1", base_url="https://no-such-host.invalid/v1"))
+    assert caught.value.retryable
+    assert caught.value.uncounted
+
+
+def test_a_key_is_in_no_text_of_what_holds_it() -> None:
+    assert TENANTS.api_key not in repr(TENANTS)

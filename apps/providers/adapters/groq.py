@@ -1,5 +1,6 @@
 """Groq: OpenAI's wire format with a few words of its own. It does not embed."""
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,8 @@ class GroqProvider:
         base_url = (config.base_url or BASE_URL).rstrip("/").removesuffix(PATH)
         self._client = groq.Groq(api_key=config.api_key, base_url=base_url, max_retries=0)
         self._channel = Channel(sdk=groq, http=httpx, name="Groq", secret=config.api_key)
+        # With the adapter goes its client, and not before its last call.
+        weakref.finalize(self, self._client.close)
 
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
         create = self._client.chat.completions.with_streaming_response.create

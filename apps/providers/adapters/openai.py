@@ -1,5 +1,6 @@
 """OpenAI, and by ``base_url`` every service that speaks its wire format, under a name of its own or OpenAI's."""
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,8 @@ class OpenAIProvider:
         self._name = config.name or NAME
         shown = "OpenAI" if self._name == NAME else self._name
         self._channel = Channel(sdk=openai, http=httpx2, name=shown, secret=config.api_key)
+        # With the adapter goes its client, and not before its last call.
+        weakref.finalize(self, self._client.close)
 
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
         facts = self._facts(request.model)
