@@ -246,6 +246,7 @@ NOOBLE_PROVIDERS = {
     "anthropic": {"api_key": ENV["ANTHROPIC_API_KEY"], "base_url": ENV["ANTHROPIC_BASE_URL"]},
     "cohere": {"api_key": ENV["COHERE_API_KEY"], "base_url": ENV["COHERE_BASE_URL"]},
 }
+CREDENTIAL_KEYS = ENV["CREDENTIAL_KEYS"]
 ALLOW_PRIVATE_PROVIDER_URLS = ENV["ALLOW_PRIVATE_PROVIDER_URLS"]
 #: The deployment's values of the settings of apps.core.configuration.
 WORK_SETTINGS = ENV["WORK_SETTINGS_FILE"]

@@ -1,7 +1,9 @@
 """Reading the environment: all of it at once, so that a deployment is corrected in one go."""
 
+import base64
 import json
 import os
+import re
 import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from settings.variables import VARIABLES, Variable
 
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -43,6 +46,7 @@ def _reader() -> Env:
     env.add_parser("database_url", _database_url)
     env.add_parser("redis_url", _redis_url)
     env.add_parser("broker_url", _broker_url)
+    env.add_parser("credential_keys", _credential_keys)
     env.add_parser("json_object", _json_object)
     env.add_parser("work_settings", _work_settings)
     return env
@@ -130,6 +134,27 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         return urlsplit("")
     return parts
+
+
+def _credential_keys(value: str) -> dict[str, bytes]:
+    """Keys of AES-256 by their names, in their order; see :mod:`apps.tenants.encryption`."""
+    pairs = [_credential_key(item.strip()) for item in value.split(",")]
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        raise EnvError("Two keys have one name.")
+    return keys
+
+
+def _credential_key(text: str) -> tuple[str, bytes]:
+    name, _, encoded = text.partition(":")
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        key = b""
+    # 32 random bytes repeat a few of their values, and never so many.
+    if not _KEY_ID.fullmatch(name) or len(key) != 32 or len(set(key)) < 16:
+        raise EnvError("Not a comma-separated list of keys, each a name, a colon and 32 random bytes in base64.")
+    return name, key
 
 
 def _json_object(value: str) -> dict[str, Any]:

@@ -295,6 +295,17 @@ VARIABLES = (
         default=False,
     ),
     Variable(
+        name="CREDENTIAL_KEYS",
+        section="Providers",
+        help="What tenants' own keys for providers are encrypted with: a name, a colon and 32 random bytes in base64, "
+        "and more of them comma-separated. The first encrypts, each decrypts what it encrypted.",
+        example='"2026a:$(openssl rand -base64 32)"',
+        kind="credential_keys",
+        default={"development": b"development-only-credentials-key"},
+        default_text="a key for development",
+        required_in=PRODUCTION,
+    ),
+    Variable(
         name="WORK_SETTINGS_FILE",
         section="Defaults",
         help="A TOML or JSON file with the deployment's values of the [settings below](#settings-of-the-work-itself), "

@@ -1,4 +1,4 @@
-from apps.core.errors import NotAuthenticatedError, PermissionDeniedError
+from apps.core.errors import NoobleError, NotAuthenticatedError, PermissionDeniedError
 
 
 class TenantMismatchError(PermissionDeniedError):
@@ -29,3 +29,10 @@ class MissingScopeError(PermissionDeniedError):
     """The key lacks the scope that this call needs."""
 
     code = "missing_scope"
+
+
+class CredentialUnreadableError(NoobleError):
+    """The tenant's own key for the provider cannot be read."""
+
+    code = "credential_unreadable"
+    status = 503

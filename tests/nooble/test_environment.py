@@ -23,6 +23,7 @@ PRODUCTION = {
     "DATABASE_URL": "postgresql://nooble_app:secret@db.example.com/nooble",
     "DATABASE_OWNER_URL": "postgresql://nooble_owner:secret@db.example.com/nooble",
     "REDIS_URL": "redis://redis.example.com:6379/0",
+    "CREDENTIAL_KEYS": "2026a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 }
 FILE_SYSTEM = "django.core.files.storage.FileSystemStorage"
 COMMANDS = {
@@ -97,6 +98,12 @@ def test_every_way_to_start_reports_all_that_is_wrong_and_no_traceback(command: 
         ("ANTHROPIC_BASE_URL", "hidden"),
         ("COHERE_API_KEY", "co-hidden and more"),
         ("COHERE_BASE_URL", "hidden"),
+        ("CREDENTIAL_KEYS", "hidden"),
+        ("CREDENTIAL_KEYS", "2026a:hidden"),
+        ("CREDENTIAL_KEYS", "2026a:AAECAwQFBgcICQoLDA0ODw=="),
+        ("CREDENTIAL_KEYS", f"2026a:{'A' * 43}="),
+        ("CREDENTIAL_KEYS", f"{PRODUCTION['CREDENTIAL_KEYS']},"),
+        ("CREDENTIAL_KEYS", f"{PRODUCTION['CREDENTIAL_KEYS']},{PRODUCTION['CREDENTIAL_KEYS']}"),
         ("UNKNOWN_GRACE_SECONDS", "9" * 19),
         ("SPOOL_AFTER_SECONDS", "inf"),
         ("CSRF_TRUSTED_ORIGINS", "https://admin.example.com,hidden"),
@@ -138,12 +145,19 @@ def test_the_items_of_a_list_may_have_spaces_around_them(clean: pytest.MonkeyPat
     assert env.load()["ALLOWED_HOSTS"] == ["api.example.com", ".example.org", "[::1]", "10.0.0.1"]
 
 
+def test_keys_of_credentials_keep_their_order(clean: pytest.MonkeyPatch) -> None:
+    new, old = ("z:Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=", PRODUCTION["CREDENTIAL_KEYS"])
+    clean.setenv("CREDENTIAL_KEYS", f"{new}, {old}")
+    keys = {"z": bytes(range(31, -1, -1)), "2026a": bytes(range(32))}
+    assert list(env.load()["CREDENTIAL_KEYS"].items()) == list(keys.items())
+
+
 def test_production_names_everything_it_cannot_do_without(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("DJANGO_SETTINGS_MODULE", "settings.prod")
     with pytest.raises(env.InvalidEnvironmentError) as caught:
         env.load()
     missing = {line.split(":")[0].strip() for line in str(caught.value).splitlines() if "not set" in line}
-    assert missing == {"SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL"}
+    assert missing == {"SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL", "CREDENTIAL_KEYS"}
     assert all(f"Example: {name}=" in str(caught.value) for name in missing)
 
 
@@ -161,8 +175,13 @@ def test_an_empty_variable_counts_as_not_set(clean: pytest.MonkeyPatch) -> None:
         env.load()
 
 
-# The secret key's example is a command that makes one.
-@pytest.mark.parametrize("variable", VARIABLES[1:], ids=lambda variable: variable.name)
+#: Of secrets the example is a command that makes one, so that nobody has the same.
+TO_BE_MADE = {"SECRET_KEY", "CREDENTIAL_KEYS"}
+
+
+@pytest.mark.parametrize(
+    "variable", [each for each in VARIABLES if each.name not in TO_BE_MADE], ids=lambda variable: variable.name
+)
 def test_every_example_is_valid(variable: Variable, clean: pytest.MonkeyPatch) -> None:
     clean.setenv(variable.name, variable.example)
     assert env.load()[variable.name]

@@ -16,6 +16,7 @@ from tests.conftest import worker_environment
 from tests.nooble.commands import Piped, free_port, manage, processes_of, run
 
 SECRET_KEY = "0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+CREDENTIAL_KEYS = "external:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 DATABASE = "external"
 CACHE, BROKER = 5, 6
 
@@ -44,6 +45,7 @@ class Elsewhere:
         return {
             "DJANGO_SETTINGS_MODULE": "settings.prod",
             "SECRET_KEY": SECRET_KEY,
+            "CREDENTIAL_KEYS": CREDENTIAL_KEYS,
             "ALLOWED_HOSTS": "127.0.0.1",
             "DATABASE_URL": self.database_url("nooble_app"),
             "DATABASE_OWNER_URL": self.database_url("nooble_owner"),

@@ -42,7 +42,10 @@ AREAS = (
     ),
     Area(
         title="Tenants",
-        where="Any call; `already_member` only `POST /members`.",
+        where=(
+            "Any call; `already_member` only `POST /members`. `credential_unreadable` as the errors of providers do:\n"
+            "searches, and the `error` of a run or document."
+        ),
         modules=("apps.tenants.errors", "apps.tenants.members"),
     ),
     Area(
