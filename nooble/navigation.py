@@ -15,6 +15,7 @@ ROOMS: Mapping[str, Mapping[str, str]] = {
     "Tenants": {
         "tenants.tenant": "domain",
         "tenants.apikey": "key",
+        "tenants.providercredential": "vpn_key",
         "tenants.member": "badge",
         "tenants.tier": "workspace_premium",
         "tenants.user": "person",

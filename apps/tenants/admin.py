@@ -21,7 +21,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminT
 
 from apps.core.admin_pages import OperatorAdmin, list_url
 from apps.core.api.fields import MetadataField
-from apps.tenants import services
+from apps.tenants import admin_credentials, services  # noqa: F401 - a page of its own
 from apps.tenants.admin_columns import TenantFilter, TenantRecordAdmin
 from apps.tenants.models import ApiKey, Member, Tenant, Tier, User
 from apps.tenants.types import Scope

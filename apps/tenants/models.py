@@ -141,3 +141,28 @@ class ApiKey(models.Model):
     def is_usable(self) -> bool:
         """Neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+
+
+class ProviderCredential(models.Model):
+    """A tenant's own key for a provider, which its calls are made with in place of the deployment's."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="provider_credentials", db_index=False)
+    provider = models.CharField(max_length=64)
+    #: As :mod:`apps.tenants.encryption` has it.
+    encrypted_secret = models.BinaryField()
+    #: The last four characters of the secret, by which it is recognised in lists.
+    hint = models.CharField(max_length=4, editable=False)
+    #: Operators set it, and nobody else: the database sees to that.
+    base_url = models.CharField(
+        max_length=500, blank=True, default="", help_text="Where the key is good. Empty: the deployment's address."
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    rotated_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "provider"], name="one_credential_per_provider")]
+
+    def __str__(self) -> str:
+        return f"{self.provider} (…{self.hint})"

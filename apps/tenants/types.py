@@ -1,6 +1,6 @@
 """Words of this room that are data, not rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.db import models
@@ -47,3 +47,11 @@ class Principal:
 
     #: DRF asks for this of whatever it takes for the user.
     is_authenticated = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderKey:
+    """A tenant's own key for a provider, in the process that is about to call, and the address it is for, if any."""
+
+    secret: str = field(repr=False)
+    base_url: str

@@ -34,10 +34,10 @@ from apps.ledger.models import Discrepancy, Price, ReconciliationRun
 from apps.ledger.price_list import FREE
 from apps.ledger.types import Call, Charge, OperationKind, TokenCounts, TokenType
 from apps.tenants import services
-from apps.tenants.models import ApiKey, Member, Tenant, User
+from apps.tenants.models import ApiKey, Member, ProviderCredential, Tenant, User
 
 COUNT = 1000
-#: Stands where a page must never show it: in key hashes, and as a number of vectors.
+#: Stands where a page must never show it: in hashes and secrets of keys, and as a number of vectors.
 HIDDEN_HASH = "feedc0de" * 8
 HIDDEN_NUMBER = 0.1234
 
@@ -65,6 +65,10 @@ def _plant_people(tenants: list[Tenant], mark: str) -> None:
     _bulk(
         ApiKey(tenant=tenant, name="key", prefix=f"{mark}-{n}", secret_hash=HIDDEN_HASH, scopes=["chat"])
         for n, tenant in enumerate(tenants)
+    )
+    _bulk(
+        ProviderCredential(tenant=tenant, provider="nobody", encrypted_secret=HIDDEN_HASH.encode(), hint="4242")
+        for tenant in tenants
     )
     kind = ContentType.objects.get_for_model(User)
     _bulk(

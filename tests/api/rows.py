@@ -16,7 +16,7 @@ from apps.ledger.models import Discrepancy
 from apps.ledger.records import UsageEvent, record_many
 from apps.ledger.types import OperationKind, TokenCounts, TokenType
 from apps.tenants import services
-from apps.tenants.models import Member, User
+from apps.tenants.models import Member, ProviderCredential, User
 from tests.personas import Persona
 
 
@@ -159,6 +159,15 @@ def add_discrepancies(persona: Persona, number: int) -> None:
 def add_api_keys(persona: Persona, number: int) -> None:
     for name in _names(number):
         services.issue_key(persona.ctx, name=name, scopes=["chat"])
+
+
+def add_credentials(persona: Persona, number: int) -> None:
+    """For providers that this deployment does not have any more."""
+    with unit_of_work(persona.ctx):
+        ProviderCredential.objects.bulk_create(
+            ProviderCredential(tenant=persona.tenant, provider=name, encrypted_secret=b"", hint="")
+            for name in _names(number)
+        )
 
 
 def add_members(persona: Persona, number: int) -> None:

@@ -67,6 +67,8 @@ def world(database: None) -> World:
         "provider": "local",
         "language": "english",
         "username": "random",
+        "credentials": "fake",
+        "secret": "sk-of-the-tenant-0001",
     }
     return World(key=key, known=known)
 

@@ -66,6 +66,7 @@ CONTRACT = {
         "results": "id kind state subject amount_tokens evidence times_seen first_seen_at last_seen_at resolved_at "
         "resolution",
     },
+    "getCredential": {"": "provider hint created_at rotated_at"},
     "getBudget": {
         "": "period limit_tokens spent_tokens held_tokens unknown_tokens available_tokens resets_at hard",
     },
@@ -197,10 +198,18 @@ def _administration(api: APIClient) -> Answers:
         "createApiKey": key,
         "listApiKeys": _get(api, "/api-keys"),
         "revokeApiKey": api.delete(f"{API}/api-keys/{key.json()['id']}"),
+        "storeCredential": _store(api, "sk-of-the-tenant-0001"),
+        "listCredentials": _get(api, "/credentials"),
+        "getCredential": _get(api, "/credentials/fake"),
+        "deleteCredential": api.delete(f"{API}/credentials/fake"),
         "createMember": member,
         "listMembers": _get(api, "/members"),
         "deleteMember": api.delete(f"{API}/members/{member.json()['id']}"),
     }
+
+
+def _store(api: APIClient, secret: str) -> Any:
+    return api.put(f"{API}/credentials/fake", {"secret": secret}, format="json")
 
 
 def _deletions(api: APIClient) -> Answers:
@@ -240,6 +249,13 @@ def test_an_answer_has_the_members_of_the_contract(answers: Answers, operation: 
         for item in found if isinstance(found, list) else [found]:
             assert set(item) == {*expected.split(), *beyond}, place
         assert found, place
+
+
+def test_a_credential_that_is_stored_again_is_answered_in_the_same_shape(owner: Persona) -> None:
+    for status in (201, 200):
+        response = _store(owner.api, "sk-of-the-tenant-0001")
+        assert response.status_code == status
+        _operation("storeCredential").check(response)
 
 
 def test_money_is_a_decimal_string_even_where_there_is_none(answers: Answers, owner: Persona) -> None:
@@ -328,6 +344,7 @@ LISTS = {
     "listUsageEntries": ("/usage/entries", rows.add_entries),
     "listDiscrepancies": ("/discrepancies", rows.add_discrepancies),
     "listApiKeys": ("/api-keys", rows.add_api_keys),
+    "listCredentials": ("/credentials", rows.add_credentials),
     "listMembers": ("/members", rows.add_members),
 }
 

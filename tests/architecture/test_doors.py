@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Who may see every tenant's rows, and why.
 OPERATORS = {
     "apps/tenants/services.py",  # authentication comes before there is a tenant; tenants are made by operators
+    "apps/tenants/credentials.py",  # a new encryption key is for every tenant's secrets
     "apps/core/maintenance.py",  # the sweeper
     "apps/ledger/sweeping.py",  # the sweeper
     "apps/ledger/reconciliation.py",  # compares everybody's books

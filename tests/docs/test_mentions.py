@@ -36,9 +36,16 @@ def _endpoints() -> Iterator[str]:
     """``GET /agents/{id}`` for every method of every address of the API."""
     for path, pattern in _patterns(get_resolver()):
         if path.startswith(API):
-            shown = "/".join("{id}" if part.startswith("<") else part for part in path.removeprefix(API).split("/"))
+            shown = "/".join(map(_shown, path.removeprefix(API).split("/")))
             view: Any = pattern.callback
             yield from (f"{method.upper()} /{shown}" for method in view.actions if method != "head")
+
+
+def _shown(part: str) -> str:
+    """A part of an address; ids go by one name, whatever the view calls them."""
+    if not part.startswith("<"):
+        return part
+    return "{id}" if part.startswith("<uuid:") else "{" + part.strip("<>").partition(":")[2] + "}"
 
 
 def _other_addresses() -> Iterator[str]:

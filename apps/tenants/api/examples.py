@@ -23,3 +23,12 @@ MEMBER = {
     "created_at": "2026-03-02T09:02:11.520417Z",
 }
 MEMBER_REQUEST = {name: MEMBER[name] for name in ("username", "role")}
+
+#: One that was stored again a month later.
+CREDENTIAL = {
+    "provider": "openai",
+    "hint": "4fQ2",
+    "created_at": "2026-03-02T09:04:35.171903Z",
+    "rotated_at": "2026-04-02T08:11:20.660412Z",
+}
+CREDENTIAL_REQUEST = {"secret": "sk-proj-0000000000000000000000000000000000004fQ2"}

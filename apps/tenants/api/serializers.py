@@ -5,8 +5,9 @@ from rest_framework import serializers
 
 from apps.core.api.schema import example
 from apps.tenants.api import examples
-from apps.tenants.models import ApiKey, Member
+from apps.tenants.models import ApiKey, Member, ProviderCredential
 from apps.tenants.types import MemberRole, Scope
+from apps.tenants.validators import LONGEST_SECRET, SHORTEST_SECRET, validate_secret
 
 #: What a tenant may give its own keys; ``internal`` is for trusted services, whose keys operators issue.
 PUBLIC_SCOPES = [(scope.value, scope.label) for scope in Scope if scope is not Scope.INTERNAL]
@@ -79,3 +80,39 @@ class MemberRequestSerializer(serializers.Serializer[Any]):
         max_length=150, help_text="The name of the person's account, which need not exist yet."
     )
     role = serializers.ChoiceField(choices=MemberRole.choices, default=MemberRole.MEMBER)
+
+
+@example(examples.CREDENTIAL)
+class CredentialSerializer(serializers.ModelSerializer[ProviderCredential]):
+    """What is known of the tenant's own key for a provider: never the key."""
+
+    class Meta:
+        model = ProviderCredential
+        fields = ["provider", "hint", "created_at", "rotated_at"]
+        read_only_fields = fields
+        extra_kwargs = {
+            "hint": {"help_text": "The last four characters."},
+            "rotated_at": {"help_text": "When another key took the place of the one before; null: it is the first."},
+        }
+
+
+@example(examples.CREDENTIAL_REQUEST)
+class CredentialRequestSerializer(serializers.Serializer[Any]):
+    """A key of the tenant's own for a provider."""
+
+    secret = serializers.CharField(
+        write_only=True,
+        min_length=SHORTEST_SECRET,
+        max_length=LONGEST_SECRET,
+        help_text="The key, as the provider gave it: visible ASCII. No answer ever shows it.",
+    )
+
+    def validate_secret(self, value: str) -> str:
+        validate_secret(value)
+        return value
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        # Left out silently, the key would be sent to another address than its tenant thinks.
+        if "base_url" in self.initial_data:
+            raise serializers.ValidationError({"base_url": "Ask the operator to set it."}, code="operators_only")
+        return attrs

@@ -7,17 +7,19 @@ from rest_framework.response import Response
 
 from apps.core.api.schema import raises
 from apps.core.errors import NotFoundError
-from apps.tenants import members, services
+from apps.tenants import credentials, members, services
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.api.serializers import (
     ApiKeyRequestSerializer,
     ApiKeySerializer,
+    CredentialRequestSerializer,
+    CredentialSerializer,
     IssuedApiKeySerializer,
     MemberRequestSerializer,
     MemberSerializer,
 )
 from apps.tenants.members import AlreadyMemberError
-from apps.tenants.models import ApiKey, Member
+from apps.tenants.models import ApiKey, Member, ProviderCredential
 from apps.tenants.types import Scope
 
 
@@ -50,6 +52,47 @@ class ApiKeyViewSet(TenantViewSet):
         row, key = services.issue_key(self.ctx, **wanted)
         row.refresh_from_db()
         return Response({**ApiKeySerializer(row).data, "key": key}, status=201)
+
+
+class CredentialViewSet(TenantViewSet):
+    """The tenant's own keys for providers, by the provider's name. They go in and never come out."""
+
+    scope = Scope.MANAGE
+    queryset = ProviderCredential.objects.all()
+    serializer_class = CredentialSerializer
+    lookup_field = "provider"
+    lookup_value_converter = "slug"
+    http_method_names = ["get", "put", "delete", "head"]
+
+    @in_unit_of_work
+    def list(self, request: Request) -> Response:
+        """List the tenant's own keys for providers, newest first. The keys themselves are not shown."""
+        return self.page(self.get_queryset(), lambda rows: CredentialSerializer(rows, many=True).data)
+
+    @raises(NotFoundError)
+    @in_unit_of_work
+    def retrieve(self, request: Request, provider: str) -> Response:
+        """Show what is known of the tenant's own key for a provider. The key itself is not shown."""
+        return Response(CredentialSerializer(credentials.find(self.ctx, provider)).data)
+
+    @raises(NotFoundError)
+    @extend_schema(
+        request=CredentialRequestSerializer,
+        responses={200: CredentialSerializer, 201: CredentialSerializer},
+        operation_id="storeCredential",
+    )
+    def update(self, request: Request, provider: str) -> Response:
+        """Store the tenant's own key for a provider. What the tenant pays for is called with it from then on."""
+        wanted = self.accepted(CredentialRequestSerializer)
+        row, is_new = credentials.store(self.ctx, provider=provider, **wanted)
+        return Response(CredentialSerializer(row).data, status=201 if is_new else 200)
+
+    @raises(NotFoundError)
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, provider: str) -> Response:
+        """Forget the tenant's own key for a provider. The deployment's is used from then on, if there is one."""
+        credentials.remove(self.ctx, provider)
+        return Response(status=204)
 
 
 class MemberViewSet(TenantViewSet):
