@@ -224,7 +224,7 @@ VARIABLES = (
     Variable(
         name="OPENAI_API_KEY",
         section="Providers",
-        help="The deployment's own key for OpenAI. Without it the provider is off.",
+        help="The deployment's own key for OpenAI. Without it only tenants with a key of their own have the provider.",
         example="sk-...",
         options={"validate": _KEY},
         default="",
@@ -240,7 +240,7 @@ VARIABLES = (
     Variable(
         name="GROQ_API_KEY",
         section="Providers",
-        help="The deployment's own key for Groq. Without it the provider is off.",
+        help="The deployment's own key for Groq. Without it only tenants with a key of their own have the provider.",
         example="gsk_...",
         options={"validate": _KEY},
         default="",

@@ -9,6 +9,7 @@ from apps.providers.errors import (
     ProviderUnavailableError,
     ProviderUnreachableError,
 )
+from apps.tenants.errors import CredentialUnreadableError
 
 
 class CallInTransactionError(RuntimeError):
@@ -40,6 +41,7 @@ PURCHASE_ERRORS: tuple[type[NoobleError], ...] = (
     ProviderError,
     ProviderUnavailableError,
     ProviderNotConfiguredError,
+    CredentialUnreadableError,
     ProviderRateLimitedError,
     ProviderUnreachableError,
     ProviderTimeoutError,

@@ -1,7 +1,7 @@
 """What can be bought: a call with its price, what it gives on its way, and what is left when it is over."""
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Never, TypeVar
 from uuid import UUID
 
@@ -43,6 +43,8 @@ class Offer(Generic[E, R]):
     #: it may run again when the reply to a COMMIT was lost, so what it writes has a key.
     keep: Callable[[R], Mapping[str, Any]]
     keep_writes: bool = False
+    #: What the entry says of the call beside its numbers, known before it is made.
+    facts: Mapping[str, Any] = field(default_factory=dict)
     #: Asks the provider what became of a request; None when it cannot be asked.
     lookup: Callable[[str], ChatResult | EmbeddingResult | Fate] | None = None
     #: What the latest call has brought without being over; None: nothing that was seen.

@@ -134,7 +134,7 @@ def _attempt(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted) -> Gener
         raise
     _check(ctx, offer, held.attempt_id, result)
     duration_ms = round((time.monotonic() - started) * 1000)
-    return _bought(_settle(ctx, offer, held.attempt_id, result, {"execution_time_ms": duration_ms}))
+    return _bought(_settle(ctx, offer, held.attempt_id, result, execution_time_ms=duration_ms))
 
 
 def _hold(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], *, epoch: int = 0) -> Held:
@@ -177,9 +177,7 @@ def _check(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID, result: 
 
 
 @written
-def _settle(
-    ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID, result: R, metadata: Mapping[str, Any]
-) -> Settlement:
+def _settle(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID, result: R, **facts: Any) -> Settlement:
     """Record what the call cost, and with it what the caller keeps. Keyed by the attempt, so it may be repeated."""
     settle = functools.partial(
         till.settle,
@@ -188,7 +186,7 @@ def _settle(
         offer.counts(result),
         provider_request_id=result.provider_request_id,
         raw_usage=result.raw_usage,
-        metadata=metadata,
+        metadata={**offer.facts, **facts},
     )
     if not offer.keep_writes:
         return settle(result=offer.keep(result))
@@ -232,7 +230,7 @@ def _after_failure(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted, er
     if settled:
         return _bought(settled)
     # If the operation has ended meanwhile, the next hold tells how.
-    if received and offer.keep_received and _settle_partly(ctx, received, OperationState.DONE):
+    if received and offer.keep_received and _settle_partly(ctx, offer, received, OperationState.DONE):
         return Bought(operation_id=held.operation_id, result=received.result, counts=received.counts)
     return None
 
@@ -240,7 +238,7 @@ def _after_failure(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted, er
 def _cancel(ctx: ExecutionContext, offer: Offer[E, R], operation_id: UUID) -> TokenCounts | None:
     """End the operation; book what its latest call consumed, as far as was seen. None: nothing was booked."""
     received = offer.received()
-    if received and _settle_partly(ctx, received, OperationState.CANCELLED):
+    if received and _settle_partly(ctx, offer, received, OperationState.CANCELLED):
         return received.counts
     # Nothing was seen, or the provider never saw the call. If the operation has ended, this changes nothing.
     written(till.cancel)(ctx, operation_id, detail="It was cancelled. Ask again with a new request.")
@@ -248,7 +246,10 @@ def _cancel(ctx: ExecutionContext, offer: Offer[E, R], operation_id: UUID) -> To
 
 
 def _settle_partly(
-    ctx: ExecutionContext, received: Received, state: Literal[OperationState.DONE, OperationState.CANCELLED]
+    ctx: ExecutionContext,
+    offer: Offer[E, R],
+    received: Received,
+    state: Literal[OperationState.DONE, OperationState.CANCELLED],
 ) -> bool:
     return written(till.settle_partly)(
         ctx,
@@ -257,6 +258,7 @@ def _settle_partly(
         state=state,
         result=received.result,
         provider_request_id=received.provider_request_id,
+        metadata=offer.facts,
     )
 
 
@@ -290,7 +292,7 @@ def ask(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID) -> Settleme
     except ProviderBadResponseError:
         # It would be no other if it were asked for again: what is left is another call.
         return None
-    return _settle(ctx, offer, attempt_id, fate, {"resolved_by": "lookup"})
+    return _settle(ctx, offer, attempt_id, fate, resolved_by="lookup")
 
 
 def _bought(settlement: Settlement) -> Bought:

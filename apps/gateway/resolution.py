@@ -7,6 +7,7 @@ the end of the grace period.
 
 import logging
 
+from apps.gateway import credentials
 from apps.gateway.policy import written
 from apps.ledger import sweeping, till
 from apps.ledger.sweeping import UnknownAttempt
@@ -14,6 +15,7 @@ from apps.ledger.types import TokenCounts
 from apps.providers import registry
 from apps.providers.base import ChatResult, EmbeddingResult, Fate, Usage
 from apps.providers.errors import ProviderError
+from apps.tenants.errors import CredentialUnreadableError
 
 logger = logging.getLogger(__name__)
 
@@ -22,18 +24,18 @@ def resolve_unknown() -> int:
     """Ask the providers that can be asked about unknown attempts of ended operations; returns how many were resolved.
 
     Each attempt is asked about by one sweeper at a time and once a minute; the call is outside any transaction. A late
-    answer that settles the attempt meanwhile wins: reporting it again changes nothing.
+    answer that settles the attempt meanwhile wins: reporting it again changes nothing. It is asked with the payer's own
+    key where there is one, as it was called: a provider tells nobody of another account's requests.
     """
-    providers = [name for name in sweeping.unknown_providers() if registry.askable(name)]
+    providers = [name for name in sweeping.unknown_providers() if registry.is_askable(name)]
     return sum(_resolved(attempt) for attempt in sweeping.take_unknown(providers))
 
 
 def _resolved(attempt: UnknownAttempt) -> bool:
-    adapter = registry.askable(attempt.provider)
-    assert adapter
     try:
-        return _closed_by(attempt, adapter.lookup(str(attempt.id)))
-    except ProviderError:
+        adapter = registry.askable(attempt.provider, credentials.of_payer(attempt, attempt.provider))
+        return adapter is not None and _closed_by(attempt, adapter.lookup(str(attempt.id)))
+    except (ProviderError, CredentialUnreadableError):
         logger.warning("provider could not be asked", extra={"attempt": str(attempt.id)}, exc_info=True)
         return False
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import numpy as np
 
 from apps.core.context import EmbeddingConfig, ExecutionContext
+from apps.gateway import credentials
 from apps.gateway.offers import Bought, E, Offer, at_once
 from apps.gateway.purchase import buy
 from apps.gateway.resolution import counts_of
@@ -70,10 +71,12 @@ def complete(
     ``cancelled`` is asked before every call. When it says yes, none is made, the operation ends as cancelled and
     CallCancelledError is raised.
     """
-    adapter = registry.chat(provider)
+    credential = credentials.of_payer(ctx, provider)
+    adapter = registry.chat(provider, credential)
     send = at_once(lambda attempt, timeout: adapter.complete(request, request_id=str(attempt), timeout=timeout))
     offer = chat_offer(ctx, request, adapter, provider=provider, send=send)
-    return completion(buy(ctx, charge, replace(offer, cancelled=cancelled)))
+    offer = replace(offer, facts=credentials.facts(provider, credential), cancelled=cancelled)
+    return completion(buy(ctx, charge, offer))
 
 
 def chat_offer(
@@ -123,7 +126,8 @@ def embed(
 
     With ``store`` they are written in the transaction that books them; without it (a query's) the operation keeps them.
     """
-    adapter = registry.embedding(config.provider)
+    credential = credentials.of_payer(ctx, config.provider)
+    adapter = registry.embedding(config.provider, credential)
     request = EmbeddingRequest(
         model=config.model, texts=tuple(texts), dimensions=config.dimensions, input_type=input_type
     )
@@ -137,12 +141,13 @@ def embed(
         counts=lambda result: _embedding_counts(result, request, config.provider),
         keep=lambda result: store(result.vectors) if store else _packed(result.vectors),
         keep_writes=store is not None,
+        facts=credentials.facts(config.provider, credential),
         lookup=adapter.lookup if isinstance(adapter, Askable) else None,
         cancelled=cancelled,
     )
     # An entry is written for vectors of all texts or for none.
-    facts = {**metadata.of_texts(texts), "dimensions": config.dimensions, "successes": len(texts), "failures": 0}
-    charge = replace(charge, metadata={**facts, **charge.metadata})
+    of_texts = {**metadata.of_texts(texts), "dimensions": config.dimensions, "successes": len(texts), "failures": 0}
+    charge = replace(charge, metadata={**of_texts, **charge.metadata})
     return _embedded(buy(ctx, charge, offer), stored=store is not None)
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 from uuid import UUID
 
 from apps.core.context import ExecutionContext
+from apps.gateway import credentials
 from apps.gateway.errors import CallCancelledError
 from apps.gateway.offers import Received
 from apps.gateway.purchase import purchase
@@ -87,11 +88,18 @@ def stream(
     close it (``contextlib.closing``), in the thread that began it and outside transactions: until then it keeps the
     operation's lease.
     """
-    adapter = registry.chat(provider)
+    credential = credentials.of_payer(ctx, provider)
+    adapter = registry.chat(provider, credential)
     looks = _Looks(cancelled, seconds=look_seconds)
     answer = _Answer(adapter=adapter, request=request, provider=provider, cancelled=looks)
     offer = chat_offer(ctx, request, adapter, provider=provider, send=answer.send)
-    offer = replace(offer, received=answer.received, keep_received=partial == "keep", cancelled=cancelled)
+    offer = replace(
+        offer,
+        facts=credentials.facts(provider, credential),
+        received=answer.received,
+        keep_received=partial == "keep",
+        cancelled=cancelled,
+    )
     try:
         bought = yield from purchase(ctx, charge, offer)
     except CallCancelledError as error:

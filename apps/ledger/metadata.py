@@ -37,6 +37,9 @@ class OperationMetadata(BaseModel):
     operation_hash: Digest | None = Field(None, description="Of what identifies the request.")
     execution_time_ms: Count | None = Field(None, description="From the request to its answer.")
     service: Name | None = Field(None, description="The part of nooble that the work was done in, or for.")
+    credential: Literal["tenant", "deployment"] | None = Field(
+        None, description="Whose key the call was made with: the payer's own, or the deployment's."
+    )
     resolved_by: Literal["lookup", "reconciliation"] | None = Field(
         None, description="How the outcome became known when its answer had not been seen."
     )

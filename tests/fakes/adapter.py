@@ -20,11 +20,13 @@ class AskableProvider(OpenAIProvider):
 
     def __init__(self, config: ProviderConfig) -> None:
         super().__init__(config)
-        self._url = config.base_url.removesuffix("/v1")
+        self._config = config
 
     def lookup(self, request_id: str) -> ChatResult | EmbeddingResult | Fate:
         try:
-            response = httpx.get(f"{self._url}/requests/{request_id}", timeout=LOOKUP_SECONDS)
+            url = f"{self._config.base_url.removesuffix('/v1')}/requests/{request_id}"
+            headers = {"Authorization": f"Bearer {self._config.api_key}"}
+            response = httpx.get(url, headers=headers, timeout=LOOKUP_SECONDS)
             found = response.raise_for_status().json()
         except httpx.HTTPError as error:
             raise ProviderUnreachableError("The provider could not be asked. Ask again later.") from error

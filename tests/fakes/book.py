@@ -28,6 +28,7 @@ class Book:
         self._lines: list[dict[str, Any]] = []
         self._running: Counter[str] = Counter()
         self._answers: dict[str, dict[str, Any]] = {}
+        self._accounts: dict[str, str | None] = {}
         self._tombstones: set[str] = set()
 
     def reset(self) -> None:
@@ -40,6 +41,7 @@ class Book:
         """Note the request; False when it was declared never seen before it came."""
         with self._lock:
             self.arrivals.append({"request_id": request_id, **arrival})
+            self._accounts[request_id] = arrival["headers"].get("authorization")
             self._arrived.notify_all()
             if request_id in self._tombstones:
                 return False
@@ -82,9 +84,14 @@ class Book:
         with self._lock:
             self._running[request_id] -= 1
 
-    def lookup(self, request_id: str) -> dict[str, Any]:
-        """What became of a request. "not_seen" is a promise: if it comes now, it is refused and not counted."""
+    def lookup(self, request_id: str, account: str | None) -> dict[str, Any]:
+        """What became of a request. "not_seen" is a promise: if it comes now, it is refused and not counted.
+
+        Who asks with another key than the request had is told of nothing, and promised nothing.
+        """
         with self._lock:
+            if self._accounts.get(request_id, account) != account:
+                return {"state": "not_seen"}
             if request_id in self._answers:
                 return {"state": "done", **self._answers[request_id]}
             if self._running[request_id] > 0:

@@ -99,7 +99,7 @@ class Handler(WireHandler):
             book.await_arrival(self.path.removeprefix("/control/arrivals/"))
             self.send_json(200, {})
         elif self.path.startswith("/requests/"):
-            self.send_json(200, book.lookup(self.path.removeprefix("/requests/")))
+            self.send_json(200, book.lookup(self.path.removeprefix("/requests/"), self.headers.get("Authorization")))
         else:
             self.send_failure(404, "no such path")
 

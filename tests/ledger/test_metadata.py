@@ -17,6 +17,8 @@ HASH = digest({})
     [
         ("chat", "llm", {"passages": 3}),
         ("chat", "llm", {"passages": 3, "execution_time_ms": 1602}),
+        ("chat", "llm", {"credential": "tenant", "execution_time_ms": 1602}),
+        ("batch", "embedding", {"credential": "deployment", "resolved_by": "lookup"}),
         ("chat", "llm", {"resolved_by": "lookup"}),
         ("query", "embedding", {"query_type": "hybrid"}),
         ("vector_search", "embedding", {"query_type": "hybrid", "characters": 40}),
@@ -30,7 +32,7 @@ def test_what_operations_say_today_is_kept_as_it_is(operation: str, token_type: 
 
 def test_all_that_is_known_of_an_operation_has_its_place() -> None:
     common: dict[str, Any] = {"operation_id": str(uuid4()), "operation_hash": HASH, "execution_time_ms": 1}
-    common["service"] = "agents"
+    common |= {"service": "agents", "credential": "tenant"}
     asked = {"query_type": "rag", "strategy": "hybrid"}
     texts = {**metadata.of_texts(["one", "twenty"]), "dimensions": 256, "successes": 1, "failures": 1}
     answered = {**common, **asked, "message_id": str(uuid4()), "tools_used": ["search"], "passages": 2}
@@ -53,6 +55,7 @@ def test_all_that_is_known_of_an_operation_has_its_place() -> None:
         ("chat", {"message_id": "message"}, "message_id"),
         ("chat", {"tools_used": ["a tool"]}, "tools_used.0"),
         ("chat", {"resolved_by": "guessing"}, "resolved_by"),
+        ("chat", {"credential": "sk-somebodys"}, "credential"),
         ("batch", {"query_type": "hybrid"}, "query_type"),
         ("batch", {"text_hash": "abc"}, "text_hash"),
         ("batch", {"dimensions": 0}, "dimensions"),

@@ -62,7 +62,7 @@ ENTRY = {
     "occurred_at": "2026-03-02T09:15:01.921640Z",
     "recorded_at": "2026-03-02T09:15:01.924018Z",
     "corrects": None,
-    "metadata": {"passages": 1, "execution_time_ms": 1602},
+    "metadata": {"credential": "deployment", "passages": 1, "execution_time_ms": 1602},
 }
 BUDGET = {
     "period": "2026-03",
