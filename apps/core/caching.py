@@ -5,6 +5,7 @@ and the others wait for it. And what is forgotten after a commit is not remember
 leaves a mark for longer than a reading takes, under which a reader that began before the commit cannot write.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -43,9 +44,7 @@ def remembered(key: str, read: Callable[[], Any], *, seconds: int) -> Any:
             found = _waited_for(key)
     except RedisError:
         return read()
-    if found is not None and found != _MARK:
-        return found
-    return _read(key, read, seconds)
+    return _read(key, read, seconds) if found is None or found == _MARK else found
 
 
 def forget(key: str) -> None:
@@ -56,26 +55,29 @@ def forget(key: str) -> None:
 
 def _read(key: str, read: Callable[[], Any], seconds: int) -> Any:
     try:
-        value = read()
-        _remember(key, value, seconds)
+        # Between our look and our turn to read somebody else may have read and gone.
+        found = _looked_up(key)
+        return _remember(key, read(), seconds) if found is None or found == _MARK else found
     finally:
         _done(key)
+
+
+def _looked_up(key: str) -> Any:
+    with contextlib.suppress(RedisError):
+        return cache.get(key)
+    return None
+
+
+def _remember(key: str, value: Any, seconds: int) -> Any:
+    with contextlib.suppress(RedisError):
+        # Not over a mark, nor over what somebody read later.
+        cache.add(key, value, timeout=seconds)
     return value
 
 
-def _remember(key: str, value: Any, seconds: int) -> None:
-    try:
-        # Not over a mark, nor over what somebody read later.
-        cache.add(key, value, timeout=seconds)
-    except RedisError:
-        return
-
-
 def _done(key: str) -> None:
-    try:
+    with contextlib.suppress(RedisError):
         cache.delete(_reading(key))
-    except RedisError:
-        return
 
 
 def _waited_for(key: str) -> Any:
