@@ -156,8 +156,9 @@ def delete_files(keys: list[str]) -> None:
 
 def _chunk_size(processing: Mapping[str, Any], *, provider: str, model: str) -> int:
     """The size of chunks that was asked for, brought down to what a chunk may have and the model surely takes."""
-    limits = (processing["max_text_length"], tokens.longest_text(provider=provider, model=model))
-    return min([processing["chunk_size"], *(limit for limit in limits if limit)])
+    longest = tokens.longest_text(provider=provider, model=model)
+    sizes: list[int] = [processing["chunk_size"], processing["max_text_length"], *([longest] if longest else [])]
+    return min(sizes)
 
 
 def _insert(ctx: ExecutionContext, **fields: Any) -> Collection:

@@ -5,6 +5,7 @@ model takes a temperature, so none is sent, as to OpenAI's reasoning models.
 """
 
 import itertools
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,8 @@ class AnthropicProvider:
             id_header="request-id",
             last_event=LAST_EVENT,
         )
+        # With the adapter goes its client, and not before its last call.
+        weakref.finalize(self, self._client.close)
 
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
         facts = catalog.model(NAME, request.model)
