@@ -7,13 +7,23 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from apps.core.configuration import InvalidSettingError, Level, Resolved
-from apps.core.errors import FieldError
+from apps.core.errors import FieldError, NoobleError
 from apps.providers import catalog
 from apps.providers.catalog import ModelSpec, Work
 from apps.providers.errors import (
     ModelNotAllowedError,
     UnknownModelError,
+    UnknownProviderError,
     UnsupportedDimensionsError,
+    UnsupportedOperationError,
+)
+
+#: What somebody who chooses models may be answered.
+REFUSALS: tuple[type[NoobleError], ...] = (
+    InvalidSettingError,
+    ModelNotAllowedError,
+    UnknownModelError,
+    UnknownProviderError,
     UnsupportedOperationError,
 )
 

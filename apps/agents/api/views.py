@@ -29,14 +29,8 @@ from apps.agents.models import Agent, Conversation, Message, Run
 from apps.collections.errors import CollectionNotFoundError, EmbeddingSpaceMismatchError
 from apps.core.api import idempotency
 from apps.core.api.schema import raises
-from apps.core.configuration import InvalidSettingError
 from apps.core.errors import FieldError, PreferenceConflictError, SlugTakenError, TooLargeError
-from apps.providers.errors import (
-    ModelNotAllowedError,
-    UnknownModelError,
-    UnknownProviderError,
-    UnsupportedOperationError,
-)
+from apps.providers import choices
 from apps.tenants import entry
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.types import Scope
@@ -58,15 +52,7 @@ class AgentViewSet(TenantViewSet):
             return self.page(shares.shared_agents(self.ctx), self._present_shared)
         return self.page(self.get_queryset().filter(tenant_id=self.ctx.tenant_id), self._present)
 
-    @raises(
-        SlugTakenError,
-        CollectionNotFoundError,
-        InvalidSettingError,
-        ModelNotAllowedError,
-        UnknownModelError,
-        UnknownProviderError,
-        UnsupportedOperationError,
-    )
+    @raises(SlugTakenError, CollectionNotFoundError, *choices.REFUSALS)
     @extend_schema(request=AgentRequestSerializer, responses={201: AgentSerializer})
     def create(self, request: Request) -> Response:
         """Create an agent. What is left out comes from the tenant's tier, then from the deployment."""
@@ -81,15 +67,7 @@ class AgentViewSet(TenantViewSet):
         present = self._present if agent.tenant_id == self.ctx.tenant_id else self._present_shared
         return Response(present([agent])[0])
 
-    @raises(
-        AgentNotFoundError,
-        CollectionNotFoundError,
-        InvalidSettingError,
-        ModelNotAllowedError,
-        UnknownModelError,
-        UnknownProviderError,
-        UnsupportedOperationError,
-    )
+    @raises(AgentNotFoundError, CollectionNotFoundError, *choices.REFUSALS)
     @extend_schema(request=AgentChangeSerializer)
     @in_unit_of_work
     def partial_update(self, request: Request, pk: UUID) -> Response:
@@ -141,12 +119,8 @@ class ChatViewSet(TenantViewSet):
         CollectionNotFoundError,
         ConversationNotFoundError,
         EmbeddingSpaceMismatchError,
-        InvalidSettingError,
         PreferenceConflictError,
-        ModelNotAllowedError,
-        UnknownModelError,
-        UnknownProviderError,
-        UnsupportedOperationError,
+        *choices.REFUSALS,
     )
     @extend_schema(
         request=ChatRequestSerializer,

@@ -47,13 +47,8 @@ from apps.core.errors import PreferenceConflictError, SlugTakenError
 from apps.core.headers import Sent
 from apps.gateway import errors as gateway
 from apps.gateway.types import Charge, OperationKind, TokenType
-from apps.providers.errors import (
-    ModelNotAllowedError,
-    UnknownModelError,
-    UnknownProviderError,
-    UnsupportedDimensionsError,
-    UnsupportedOperationError,
-)
+from apps.providers import choices
+from apps.providers.errors import UnsupportedDimensionsError
 from apps.tenants import entry
 from apps.tenants.api.base import TenantViewSet, in_unit_of_work
 from apps.tenants.types import Scope
@@ -74,15 +69,7 @@ class CollectionViewSet(TenantViewSet):
         return self.page(self.get_queryset(), self._present)
 
     @raises(
-        SlugTakenError,
-        LanguageUnknownError,
-        InvalidSettingError,
-        ModelNotAllowedError,
-        UnknownModelError,
-        UnknownProviderError,
-        UnsupportedOperationError,
-        UnsupportedDimensionsError,
-        PreferenceConflictError,
+        SlugTakenError, LanguageUnknownError, UnsupportedDimensionsError, PreferenceConflictError, *choices.REFUSALS
     )
     @extend_schema(
         request=CollectionRequestSerializer,
