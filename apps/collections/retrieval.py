@@ -14,6 +14,7 @@ from apps.core.context import EmbeddingConfig, ExecutionContext
 from apps.core.db import unit_of_work
 from apps.gateway import services as gateway
 from apps.gateway.types import Charge, TokenCounts
+from apps.providers import tokens
 
 DEFAULT_MODE: Mode = "hybrid"
 
@@ -38,6 +39,9 @@ def retrieve(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Retrieved:
     """Search collections that may live in different spaces; each is asked with a vector of its own model.
+
+    Of a question that is longer than a model takes, what the context's truncation strategy leaves of it is embedded;
+    its words are searched for all the same.
 
     ``charge`` describes the embedding of the question; with several kinds of space each is a step of it.
     ``cancelled`` is asked before each is paid for; see :func:`apps.gateway.services.embed`.
@@ -72,9 +76,18 @@ def _embed(
     source = "api"
     for step, config in enumerate(dict.fromkeys(map(services.embedding_config, spaces))):
         stepped = replace(charge, step=step)
-        embedded = gateway.embed(ctx, stepped, [question], config=config, input_type="query", cancelled=cancelled)
+        text = _fitting(ctx, question, config)
+        embedded = gateway.embed(ctx, stepped, [text], config=config, input_type="query", cancelled=cancelled)
         assert embedded.vectors is not None
         vectors[config] = embedded.vectors[0].tolist()
         total += embedded.counts.total_tokens
         source = embedded.counts.source if embedded.counts.source != "api" else source
     return vectors, TokenCounts(fresh_input_tokens=total, source="api" if source == "api" else "estimated")
+
+
+def _fitting(ctx: ExecutionContext, question: str, config: EmbeddingConfig) -> str:
+    limit = tokens.longest_text(provider=config.provider, model=config.model)
+    if limit is None:
+        return question
+    leave_out = ctx.processing_config.truncation_strategy if ctx.processing_config else "end"
+    return tokens.fit(question, limit, provider=config.provider, model=config.model, leave_out=leave_out)

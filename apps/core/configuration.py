@@ -166,8 +166,7 @@ _ALL = [
         default="end",
         choices=("end", "start", "middle"),
         levels=NOT_PER_REQUEST,
-        supported=False,
-        help="Which part of a text that is too long is left out.",
+        help="Which part of a question that is longer than the model that embeds it takes is left out of its vector.",
     ),
     Setting(
         name="processing_config.max_text_length",

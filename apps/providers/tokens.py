@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from apps.providers import catalog, encodings, passages
 from apps.providers.base import ChatRequest
@@ -12,6 +13,11 @@ from apps.providers.encodings import Tokenizer
 ESTIMATE_WITH = "o200k_base"
 #: SentencePiece vocabularies put a space before a text, and some add a begin and an end to it.
 SPECIAL_TOKENS = 3
+#: Stands for what is left out of the middle of a text.
+GAP = " …"
+
+#: The part of a text that is left out where it is too long.
+LeftOut = Literal["end", "start", "middle"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,14 @@ def upper_bound_chat(request: ChatRequest, *, provider: str) -> int:
     )
 
 
-def truncate(text: str, tokens: int, *, provider: str, model: str) -> str:
-    """The beginning of the text, at most so many tokens long as :func:`count` counts them."""
-    return _tokenizer(provider, model)[0].head(text, tokens)
+def fit(text: str, tokens: int, *, provider: str, model: str, leave_out: LeftOut = "end") -> str:
+    """The text, if it is at most so many tokens long as :func:`count` counts them; else what is left of it."""
+    tokenizer = _tokenizer(provider, model)[0]
+    if leave_out == "end":
+        return tokenizer.head(text, tokens)
+    if tokenizer.count(text) <= tokens:
+        return text
+    return _without_start(tokenizer, text, tokens) if leave_out == "start" else _without_middle(tokenizer, text, tokens)
 
 
 def longest_text(*, provider: str, model: str) -> int | None:
@@ -67,6 +78,27 @@ def longest_text(*, provider: str, model: str) -> int | None:
     """
     facts = catalog.model(provider, model)
     return facts.context_window if facts.tokenizer else facts.context_window and facts.context_window // 2
+
+
+def _without_start(tokenizer: Tokenizer, text: str, tokens: int) -> str:
+    """The longest end that fits, found by halving: a tokenizer reads from the beginning only."""
+    fits, too_long = 0, len(text)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if tokenizer.count(text[-middle:]) <= tokens:
+            fits = middle
+        else:
+            too_long = middle
+    return text[len(text) - fits :]
+
+
+def _without_middle(tokenizer: Tokenizer, text: str, tokens: int) -> str:
+    """A beginning and an end of equal length. Joined they may be encoded otherwise than apart: then a little less."""
+    for room in range(tokens - tokenizer.count(GAP), 1, -1):
+        kept = tokenizer.head(text, room // 2) + GAP + _without_start(tokenizer, text, room - room // 2)
+        if tokenizer.count(kept) <= tokens:
+            return kept
+    return tokenizer.head(text, tokens)
 
 
 def _contents(request: ChatRequest) -> list[str]:

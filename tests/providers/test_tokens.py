@@ -4,9 +4,10 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from apps.providers import encodings, tokens
@@ -126,16 +127,28 @@ def test_hostile_text_is_counted_without_a_panic_and_stays_within_its_bound(
 
 @pytest.mark.parametrize(("provider", "model"), EXACT)
 @given(text=st.text(max_size=100), limit=st.integers(min_value=0, max_value=60))
-def test_a_truncated_text_is_a_beginning_within_its_limit(provider: str, model: str, text: str, limit: int) -> None:
-    cut = tokens.truncate(text, limit, provider=provider, model=model)
-    assert text.startswith(cut)
-    assert tokens.count(cut, provider=provider, model=model).tokens <= limit
-    if tokens.count(text, provider=provider, model=model).tokens <= limit:
-        assert cut == text
+def test_a_text_that_is_cut_is_a_beginning_an_end_or_both_within_its_limit(
+    provider: str, model: str, text: str, limit: int
+) -> None:
+    assume(tokens.GAP not in text)
+    fitting = tokens.count(text, provider=provider, model=model).tokens <= limit
+    for leave_out in get_args(tokens.LeftOut):
+        cut = tokens.fit(text, limit, provider=provider, model=model, leave_out=leave_out)
+        assert tokens.count(cut, provider=provider, model=model).tokens <= limit
+        assert not fitting or cut == text
+        head, _, tail = cut.partition(tokens.GAP) if leave_out == "middle" else (cut, "", "")
+        head, tail = ("", cut) if leave_out == "start" else (head, tail)
+        assert text.startswith(head)
+        assert text.endswith(tail)
 
 
-def test_a_truncated_text_is_as_long_as_it_may_be() -> None:
-    assert tokens.truncate("one two three four", 3, provider="openai", model="gpt-4o") == "one two three"
+@pytest.mark.parametrize(
+    ("leave_out", "left"),
+    [("end", "one two three four five"), ("start", " six seven eight nine ten"), ("middle", "one two … nine ten")],
+)
+def test_a_text_that_is_cut_is_as_long_as_it_may_be(leave_out: tokens.LeftOut, left: str) -> None:
+    text = "one two three four five six seven eight nine ten"
+    assert tokens.fit(text, 5, provider="openai", model="gpt-4o", leave_out=leave_out) == left
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ from apps.core import configuration, headers
 from apps.core.api import idempotency
 from apps.core.api.parsers import JSONParser
 from apps.core.api.schema import raises
-from apps.core.configuration import InvalidSettingError, Level
+from apps.core.configuration import InvalidSettingError, Level, Resolved
+from apps.core.context import ProcessingConfig
 from apps.core.db import unit_of_work
 from apps.core.errors import PreferenceConflictError, SlugTakenError
 from apps.core.headers import Sent
@@ -137,8 +138,11 @@ class CollectionViewSet(TenantViewSet):
         return Response(self._present([collection])[0], status=201)
 
     def _search(self, pk: UUID, wanted: dict[str, Any], arrived: datetime) -> Response:
-        ctx = entry.context(self.request, context_type="search", created_at=arrived)
-        settings = self._search_settings(pk, wanted)
+        resolved = self._search_settings(pk, wanted)
+        ctx = entry.context(self.request, context_type="search", created_at=arrived).model_copy(
+            update={"processing_config": ProcessingConfig(**resolved.section("processing_config"))}
+        )
+        settings = resolved.section("rag_config")
         found = retrieval.retrieve(
             ctx,
             wanted["query"],
@@ -157,7 +161,7 @@ class CollectionViewSet(TenantViewSet):
         usage = {"embedding_tokens": found.counts.total_tokens, "token_source": found.counts.source}
         return Response({"results": HitSerializer(found.hits, many=True).data, "usage": usage})
 
-    def _search_settings(self, pk: UUID, wanted: dict[str, Any]) -> dict[str, Any]:
+    def _search_settings(self, pk: UUID, wanted: dict[str, Any]) -> Resolved:
         names = {"limit": "rag_config.max_results", "similarity_threshold": "rag_config.similarity_threshold"}
         sent = _sent_about(pk, self.request)
         if embedding := headers.overrides(sent, "embedding_config"):
@@ -166,7 +170,7 @@ class CollectionViewSet(TenantViewSet):
         in_body = {setting: wanted[name] for name, setting in names.items() if name in wanted}
         requested = headers.merged(in_body, sent, "rag_config")
         tier = configuration.check(entry.principal(self.request).tier_defaults, level=Level.TIER)
-        return configuration.resolve({Level.REQUEST: requested, Level.TIER: tier}).section("rag_config")
+        return configuration.resolve({Level.REQUEST: requested, Level.TIER: tier})
 
     def _present(self, rows: Sequence[Collection]) -> Sequence[dict[str, Any]]:
         """The collections with their live spaces and document counts, in two queries however many they are."""

@@ -50,7 +50,7 @@ class LocalProvider:
             raise UnknownModelError(f"The local provider has no chat model {request.model!r}. Use {CHAT_MODEL!r}.")
         said, finish_reason = "", "stop"
         for piece in answers.answer(_question(request), request.passages):
-            fitting = tokens.truncate(said + piece, request.max_tokens, provider=NAME, model=request.model)
+            fitting = tokens.fit(said + piece, request.max_tokens, provider=NAME, model=request.model)
             yield ChatChunk(delta=fitting[len(said) :], provider_request_id=request_id, model=request.model)
             if fitting != said + piece:
                 said, finish_reason = fitting, "length"
