@@ -22,6 +22,8 @@ from apps.providers.errors import (
 
 #: Of a provider's own message, so much is passed on.
 LONGEST_MESSAGE = 300
+#: So deep in the body of an error its reason is looked for.
+_REASON_LEVELS = 5
 #: What no text in PostgreSQL can hold.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -92,11 +94,25 @@ def _until(date: str) -> float | None:
 
 def _message(error: Any, secret: str) -> str:
     """What the provider said, short and without the key."""
-    body = error.body if isinstance(error.body, Mapping) else {}
-    inner = body.get("error", body)
-    message = inner.get("message") if isinstance(inner, Mapping) else inner
-    text = message if isinstance(message, str) and message else "it gave no reason."
+    text = _said(error.body) or "it gave no reason."
     return storable(_without(text, secret)[:LONGEST_MESSAGE])
+
+
+def _said(body: Any, levels: int = _REASON_LEVELS) -> str:
+    """The reason in a body: a sentence, OpenAI's ``error`` and ``message``, or FastAPI's ``detail``, one in the other.
+
+    Of a list of what is wrong with a request, only where and why: what was sent is repeated there, too.
+    """
+    if isinstance(body, str):
+        return "" if body.lstrip().startswith("<") else body  # a page of some proxy's
+    if isinstance(body, list) and levels:
+        return " ".join(filter(None, (_said(each, levels - 1) for each in body)))
+    if not isinstance(body, Mapping) or not levels:
+        return ""
+    if isinstance(body.get("msg"), str):
+        place = body.get("loc")
+        return f"{'.'.join(map(str, place))}: {body['msg']}." if isinstance(place, list) else body["msg"]
+    return next(filter(None, (_said(body.get(name), levels - 1) for name in ("error", "message", "detail"))), "")
 
 
 def storable(text: str) -> str:
