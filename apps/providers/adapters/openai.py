@@ -1,4 +1,7 @@
-"""OpenAI, and by ``base_url`` every service that speaks its wire format, under a name of its own or OpenAI's."""
+"""OpenAI, and by ``base_url`` every service that speaks its wire format, under a name of its own or OpenAI's.
+
+Services that speak it with peculiarities have adapters that inherit this one and override what differs.
+"""
 
 import weakref
 from collections.abc import Iterator
@@ -21,8 +24,6 @@ from apps.providers.base import (
 from apps.providers.catalog import ModelSpec
 from apps.providers.lines import Line
 
-NAME = "openai"
-BASE_URL = "https://api.openai.com/v1"
 #: Services without keys take any; the SDK insists on one.
 NO_KEY = "none"
 
@@ -30,21 +31,30 @@ NO_KEY = "none"
 class OpenAIProvider:
     """Chat completions and embeddings."""
 
+    name = "openai"
+    #: What people call it. A service under another name is called by that.
+    title = "OpenAI"
+    base_url = "https://api.openai.com/v1"
+
     def __init__(self, config: ProviderConfig) -> None:
         # Given even when empty: the SDK would take them from its own environment variables.
         self._client = openai.OpenAI(
-            api_key=config.api_key or NO_KEY, base_url=config.base_url or BASE_URL, max_retries=0
+            api_key=config.api_key or NO_KEY, base_url=config.base_url or self.base_url, max_retries=0
         )
-        self._name = config.name or NAME
-        shown = "OpenAI" if self._name == NAME else self._name
-        self._channel = Channel(sdk=openai, http=httpx2, name=shown, secret=config.api_key)
+        self._name = config.name or self.name
+        self._channel = Channel(
+            sdk=openai,
+            http=httpx2,
+            name=self.title if self._name == self.name else self._name,
+            secret=config.api_key,
+        )
         # With the adapter goes its client, and not before its last call.
         weakref.finalize(self, self._client.close)
 
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
         facts = self._facts(request.model)
         create = self._client.chat.completions.with_streaming_response.create
-        answer = self._channel.answer(create, _chat(request, facts), request_id=request_id, timeout=timeout)
+        answer = self._channel.answer(create, self._chat(request, facts), request_id=request_id, timeout=timeout)
         return wire.chat_result(answer, facts)
 
     def stream(
@@ -52,32 +62,36 @@ class OpenAIProvider:
     ) -> Iterator[ChatChunk]:
         facts = self._facts(request.model)
         create = self._client.chat.completions.with_streaming_response.create
-        body = {**_chat(request, facts), "stream": True, "stream_options": {"include_usage": True}}
+        body = self._streamed(self._chat(request, facts))
         events = self._channel.events(create, body, request_id=request_id, timeout=timeout, line=line)
         yield from wire.chat_chunks(events, facts)
 
     def embed(self, request: EmbeddingRequest, *, request_id: str, timeout: float) -> EmbeddingResult:
         facts = self._facts(request.model)
         create = self._client.embeddings.with_streaming_response.create
-        body = {
-            "model": request.model,
-            "input": list(request.texts),
-            "encoding_format": "base64",
-            **wire.dimensions(request, facts),
-        }
-        answer = self._channel.answer(create, body, request_id=request_id, timeout=timeout)
+        answer = self._channel.answer(create, self._texts(request, facts), request_id=request_id, timeout=timeout)
         return wire.embedding_result(answer, request, facts)
 
     def _facts(self, model: str) -> ModelSpec:
         """What is known of the model under this provider's name; of one that passes OpenAI's on, what OpenAI's are."""
         own = catalog.model(self._name, model)
-        return own if own.is_known else catalog.model(NAME, model)
+        return own if own.is_known else catalog.model(OpenAIProvider.name, model)
 
+    def _chat(self, request: ChatRequest, facts: ModelSpec) -> dict[str, Any]:
+        body = {"model": request.model, "messages": wire.messages(request), **facts.parameters}
+        if facts.reasoning:
+            return {**body, "max_completion_tokens": request.max_tokens}
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        return {**body, "max_tokens": request.max_tokens}
 
-def _chat(request: ChatRequest, facts: ModelSpec) -> dict[str, Any]:
-    body = {"model": request.model, "messages": wire.messages(request), **facts.parameters}
-    if facts.reasoning:
-        return {**body, "max_completion_tokens": request.max_tokens}
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
-    return {**body, "max_tokens": request.max_tokens}
+    def _streamed(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {**body, "stream": True, "stream_options": {"include_usage": True}}
+
+    def _texts(self, request: EmbeddingRequest, facts: ModelSpec) -> dict[str, Any]:
+        return {
+            "model": request.model,
+            "input": list(request.texts),
+            "encoding_format": "base64",
+            **wire.dimensions(request, facts),
+        }
