@@ -245,6 +245,7 @@ NOOBLE_PROVIDERS = {
     "groq": {"api_key": ENV["GROQ_API_KEY"], "base_url": ENV["GROQ_BASE_URL"]},
     "anthropic": {"api_key": ENV["ANTHROPIC_API_KEY"], "base_url": ENV["ANTHROPIC_BASE_URL"]},
     "cohere": {"api_key": ENV["COHERE_API_KEY"], "base_url": ENV["COHERE_BASE_URL"]},
+    "mistral": {"api_key": ENV["MISTRAL_API_KEY"], "base_url": ENV["MISTRAL_BASE_URL"]},
 }
 CREDENTIAL_KEYS = ENV["CREDENTIAL_KEYS"]
 ALLOW_PRIVATE_PROVIDER_URLS = ENV["ALLOW_PRIVATE_PROVIDER_URLS"]

@@ -286,6 +286,22 @@ VARIABLES = (
         default_text="Cohere's own",
     ),
     Variable(
+        name="MISTRAL_API_KEY",
+        section="Providers",
+        help="The deployment's own key for Mistral. Without it the provider is off.",
+        example="Qm3v...",
+        options={"validate": _KEY},
+        default="",
+    ),
+    Variable(
+        name="MISTRAL_BASE_URL",
+        section="Providers",
+        help="Another service that speaks Mistral's protocol.",
+        example="https://mistral.example.com/v1",
+        options={"validate": _HTTP_URL},
+        default_text="Mistral's own",
+    ),
+    Variable(
         name="ALLOW_PRIVATE_PROVIDER_URLS",
         section="Providers",
         help="Whether an address that operators set for one tenant's credential may be in a private network, and be "

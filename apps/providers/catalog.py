@@ -138,6 +138,11 @@ PROVIDERS = {
             max_texts=96,
         ),
         ProviderSpec(
+            name="mistral",
+            adapter="apps.providers.adapters.mistral.MistralProvider",
+            key_variable="MISTRAL_API_KEY",
+        ),
+        ProviderSpec(
             name="local",
             adapter="apps.providers.adapters.local.LocalProvider",
             framing=NO_FRAMING,

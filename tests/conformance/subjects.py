@@ -68,6 +68,15 @@ SUBJECTS = (
         one_size="embed-english-v3.0",
     ),
     Subject(
+        name="mistral",
+        chat_model="mistral-small-2603",
+        embedding_model="codestral-embed",
+        dimensions=3072,
+        smaller=256,
+        one_size="mistral-embed",
+        base_path="/mistral/v1",
+    ),
+    Subject(
         name="local",
         chat_model="extractive",
         embedding_model="wordllama-256",

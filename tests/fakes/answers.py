@@ -16,7 +16,7 @@ from apps.providers import encodings
 #: Models that think: they refuse ``max_tokens`` and ``temperature``, as OpenAI's do, and count reasoning.
 REASONING_MODEL = re.compile(r"^(o\d|gpt-5)(?!.*chat)")
 #: All that think before they answer.
-THINKING_MODEL = re.compile(rf"{REASONING_MODEL.pattern}|^claude-fable")
+THINKING_MODEL = re.compile(rf"{REASONING_MODEL.pattern}|^claude-fable|^magistral")
 REASONING_TOKENS = 16
 OWN_DIMENSIONS = {
     "text-embedding-3-large": 3072,
@@ -24,15 +24,17 @@ OWN_DIMENSIONS = {
     "text-embedding-ada-002": 1536,
     "embed-v4.0": 1536,
     "embed-english-v3.0": 1024,
+    "codestral-embed": 3072,
+    "mistral-embed": 1024,
 }
 
 
 class Refusal(Exception):  # noqa: N818 - an answer of the provider, no failure of the fake
     """The request is not one that the real provider would take."""
 
-    def __init__(self, message: str, *, status: int = 400) -> None:
+    def __init__(self, message: Any, *, status: int = 400) -> None:
         super().__init__(message)
-        self.status = status
+        self.message, self.status = message, status
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ class Cohere(OpenAI):
     def event(self, data: Json) -> str:
         return f"event: {data['type']}\n{super().event(data)}"
 
-    def failure(self, status: int, message: str) -> Json:
+    def failure(self, status: int, message: Any) -> Json:
         return {"id": f"fake-{status}", "message": message}
 
 

@@ -2,7 +2,7 @@
 
 What it answers, what it counts and how it fails is the same in every dialect, and made in OpenAI's words
 (:mod:`tests.fakes.answers`, :mod:`tests.fakes.faults`). A dialect refuses what its provider would refuse, and says the
-rest in its own: Anthropic's is :mod:`tests.fakes.messages`, Cohere's :mod:`tests.fakes.cohere`.
+rest in its own: Anthropic's is :mod:`tests.fakes.messages`, those of others are modules of their names.
 """
 
 import json
@@ -46,8 +46,8 @@ class OpenAI:
         """What one event is on the wire."""
         return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
-    def failure(self, status: int, message: str) -> Json:
-        """The body of an error."""
+    def failure(self, status: int, message: Any) -> Json:
+        """The body of an error; the message is a text, unless a test wants another one."""
         return {"error": {"message": message, "type": "fake", "code": str(status)}}
 
 

@@ -20,7 +20,7 @@ always, an empty ``match`` every request; ``label`` is noted on the arrivals tha
 ``malformed``      200 with a body, or an event, that is no JSON
 ``bottomless``     200 with a body, or an event, of arrays in arrays without an end
 ``shape``          200 with JSON that lacks what matters: no choices, one vector too few
-``no_text``        an answer that is a number
+``no_text``        an answer that is a number, or ``content``
 ``finish``         an answer of ``text`` (as it would be) that ends for ``reason``
 ``line_breaks``    answer text that holds U+2028 and U+0085, unescaped
 ``null_characters``  answer text, and the reason it ends for, that hold U+0000
@@ -134,7 +134,7 @@ def told(reply: Reply, fault: Mapping[str, Any]) -> Reply:
     elif kind == "shape":
         body |= {"choices": []} if "choices" in body else {"data": body["data"][1:]}
     elif kind == "no_text":
-        text = 42
+        text = fault.get("content", 42)
         body["choices"] = [{**body["choices"][0], "message": {"role": "assistant", "content": text}}]
     elif kind == "finish":
         text = fault.get("text", reply.text)

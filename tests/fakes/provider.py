@@ -1,9 +1,10 @@
-"""A provider of models on the loopback: four wire formats, a tally of its own, and every way to fail, on demand.
+"""A provider of models on the loopback: five wire formats, a tally of its own, and every way to fail, on demand.
 
 ``python -m tests.fakes.provider --port 0 --tally FILE`` prints its port as its first line. It answers
 
 - ``POST /v1/chat/completions`` and ``POST /v1/embeddings`` as OpenAI does, ``POST /openai/v1/chat/completions`` as Groq
-  does, ``POST /v1/messages`` as Anthropic does, ``POST /v2/chat`` and ``POST /v2/embed`` as Cohere does,
+  does, ``POST /v1/messages`` as Anthropic does, ``POST /v2/chat`` and ``POST /v2/embed`` as Cohere does, and OpenAI's
+  paths below ``/mistral`` as Mistral does,
 - ``GET /requests/{request_id}``: what became of a request (see :meth:`tests.fakes.book.Book.lookup`),
 - ``POST /control`` ``{"faults": […]}`` (see :mod:`tests.fakes.faults`), ``POST /control/reset``,
   ``POST /control/release`` (of what is held), ``GET /control/tally``, ``GET /control/arrivals``,
@@ -30,18 +31,26 @@ from tests.fakes.cohere import Cohere
 from tests.fakes.dialects import Groq, OpenAI
 from tests.fakes.faults import BREAKING_OFF, STATUSES, VECTORS, Script, told
 from tests.fakes.messages import Anthropic
+from tests.fakes.mistral import Mistral
 from tests.fakes.wire import Headers, WireHandler
 
 OPENAI = OpenAI()
 COHERE = Cohere()
+
+
+def _below(base: str, dialect: OpenAI) -> dict[str, tuple[str, OpenAI]]:
+    """OpenAI's paths, in the words of one that has taken them over."""
+    return {f"{base}/chat/completions": ("chat", dialect), f"{base}/embeddings": ("embeddings", dialect)}
+
+
 #: What is done under a path, and in whose words.
 WORK = {
-    "/v1/chat/completions": ("chat", OPENAI),
-    "/v1/embeddings": ("embeddings", OPENAI),
+    **_below("/v1", OPENAI),
     "/openai/v1/chat/completions": ("chat", Groq()),
     "/v1/messages": ("chat", Anthropic()),
     "/v2/chat": ("chat", COHERE),
     "/v2/embed": ("embeddings", COHERE),
+    **_below("/mistral/v1", Mistral()),
 }
 
 #: More than a parser goes down.
@@ -151,7 +160,7 @@ class Handler(WireHandler):
         try:
             reply = self._reply(kind, request_id, request, failing)
         except Refusal as refusal:
-            self.send_failure(refusal.status, str(refusal))
+            self.send_failure(refusal.status, refusal.message)
             return
         self.server.book.count(request_id, kind, reply)
         self._answer(reply, request, fault)
@@ -219,7 +228,7 @@ class Handler(WireHandler):
         headers = {"Retry-After": fault.get("retry_after"), "Retry-After-Ms": fault.get("retry_after_ms")}
         self.send_failure(int(fault["kind"]), message, headers)
 
-    def send_failure(self, status: int, message: str, headers: Headers | None = None) -> None:
+    def send_failure(self, status: int, message: Any, headers: Headers | None = None) -> None:
         self.send_json(status, self.dialect.failure(status, message), headers)
 
 

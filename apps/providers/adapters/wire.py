@@ -25,6 +25,7 @@ def messages(request: ChatRequest) -> list[dict[str, str]]:
 
 def chat_result(answer: Answer, facts: ModelSpec) -> ChatResult:
     """The answer in one piece."""
+    _refuse_error(answer, at_most=facts.context_window)
     choice = _choice(answer.data)
     if choice is None:
         raise _unusable(answer, "The provider's answer holds no choice.", at_most=facts.context_window)
@@ -34,7 +35,7 @@ def chat_result(answer: Answer, facts: ModelSpec) -> ChatResult:
     raw = _usage(answer.data)
     return ChatResult(
         text=text,
-        finish_reason=str(choice.get("finish_reason") or ""),
+        finish_reason=_finish(choice),
         usage=metering.read(raw, answered=bool(text), at_most=facts.context_window),
         raw_usage=raw,
         provider_request_id=_id_of(answer),
@@ -47,11 +48,11 @@ def chat_chunks(events: Iterable[Answer], facts: ModelSpec) -> Iterator[ChatChun
     raw: Mapping[str, Any] = {}
     finish, answered, request_id, model = "", False, "", ""
     for event in events:
-        _refuse_error(event)
+        _refuse_error(event, at_most=facts.context_window)
         request_id, model = _id_of(event), str(event.data.get("model") or model)
         raw = _usage(event.data) or raw
         choice = _choice(event.data) or {}
-        finish = str(choice.get("finish_reason") or finish)
+        finish = _finish(choice) or finish
         text = _text(choice.get("delta"))
         if text is None:
             raise _unusable(event, "The provider's answer is not text.", at_most=facts.context_window)
@@ -124,10 +125,28 @@ def _choice(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return choice if isinstance(choice, Mapping) else None
 
 
+def _finish(choice: Mapping[str, Any]) -> str:
+    """Why the answer ended, in OpenAI's words; "" while it goes on."""
+    reason = str(choice.get("finish_reason") or "")
+    return "length" if reason == "model_length" else reason  # Mistral: the window ended it, not our limit
+
+
 def _text(part: Any) -> str | None:
     """The text of a message or of a delta, where a refusal is an answer too; None for anything else."""
     part = part if isinstance(part, Mapping) else {}
-    text = part.get("content") or part.get("refusal") or ""
+    content = part.get("content") or part.get("refusal") or ""
+    if isinstance(content, list):
+        # Models of Mistral's that think answer in parts. What they thought is none of the answer.
+        texts = [_text_of_part(inner) for inner in content]
+        return None if None in texts else "".join(filter(None, texts))
+    return content if isinstance(content, str) else None
+
+
+def _text_of_part(part: Any) -> str | None:
+    """The text of a part; "" where it is of another type, None where it cannot be read."""
+    if not isinstance(part, Mapping):
+        return None
+    text = part.get("text") if part.get("type") == "text" else ""
     return text if isinstance(text, str) else None
 
 
@@ -137,12 +156,14 @@ def _usage(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return metering.as_sent((own.get("usage") if isinstance(own, Mapping) else None) or data.get("usage"))
 
 
-def _refuse_error(event: Answer) -> None:
-    """In a stream, which has begun with a 200, an error is an event."""
-    own = event.data.get("x_groq")
-    if event.data.get("error") or (isinstance(own, Mapping) and own.get("error")):
+def _refuse_error(answer: Answer, *, at_most: int | None) -> None:
+    """With a 200, an error is an event of the stream, or (Mistral) the reason for which the answer ended."""
+    own, choice = answer.data.get("x_groq"), _choice(answer.data) or {}
+    told = answer.data.get("error") or (isinstance(own, Mapping) and own.get("error"))
+    if told or choice.get("finish_reason") == "error":
         message = "The provider failed while it was answering. Try again later."
-        raise ProviderUnavailableError(message, provider_request_id=_id_of(event))
+        usage = metering.read(_usage(answer.data), answered=False, at_most=at_most)
+        raise ProviderUnavailableError(message, provider_request_id=_id_of(answer), usage=usage)
 
 
 def _id_of(answer: Answer) -> str:

@@ -1,0 +1,129 @@
+"""What services do otherwise that speak OpenAI's protocol; the fake refuses what each of them refuses."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from apps.providers import registry
+from apps.providers.base import ChatChunk, ChatMessage, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
+from apps.providers.errors import (
+    ProviderBadResponseError,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+)
+from tests.conformance.conftest import API_KEY
+from tests.fakes.mistral import THOUGHT
+from tests.fakes.process import FakeProvider
+
+MODELS = {"mistral": "mistral-small-2603"}
+EACH = pytest.mark.parametrize("provider", MODELS)
+
+
+@pytest.fixture(autouse=True)
+def deployment(fake: FakeProvider) -> Iterator[None]:
+    providers: dict[str, dict[str, Any]] = {
+        "openai": {"api_key": API_KEY, "base_url": f"{fake.url}/v1"},
+        "mistral": {"api_key": API_KEY, "base_url": f"{fake.url}/mistral/v1"},
+    }
+    with override_settings(NOOBLE_PROVIDERS=providers):
+        yield
+
+
+def question(provider: str, model: str = "", text: str = "How heavy is the pump?") -> ChatRequest:
+    messages = (ChatMessage(role="user", content=text),)
+    return ChatRequest(model=model or MODELS[provider], messages=messages, max_tokens=100, temperature=0.5)
+
+
+def ask(provider: str, model: str = "", text: str = "How heavy is the pump?") -> ChatResult:
+    return registry.chat(provider).complete(question(provider, model, text), request_id="nbl-1", timeout=30)
+
+
+def stream(provider: str, model: str = "", text: str = "How heavy is the pump?") -> list[ChatChunk]:
+    asked = question(provider, model, text)
+    return list(registry.chat(provider).stream(asked, request_id="nbl-2", timeout=30))
+
+
+def embed(provider: str, model: str, *texts: str, dimensions: int | None = None) -> EmbeddingResult:
+    request = EmbeddingRequest(model=model, texts=texts or ("a pump",), dimensions=dimensions)
+    return registry.embedding(provider).embed(request, request_id="nbl-3", timeout=30)
+
+
+@pytest.mark.parametrize(("provider", "model"), [("mistral", "magistral-medium-2509")])
+def test_what_a_model_thinks_is_counted_and_is_no_part_of_its_answer(
+    fake: FakeProvider, provider: str, model: str
+) -> None:
+    whole, chunks = ask(provider, model), stream(provider, model)
+    assert whole.text.startswith("According to the documents")
+    assert "".join(chunk.delta for chunk in chunks) == whole.text
+    assert THOUGHT not in whole.text
+    ends: list[ChatResult | ChatChunk] = [whole, chunks[-1]]
+    for told, line in zip(ends, fake.tally(), strict=True):
+        assert told.usage is not None
+        assert told.usage.plain_output_tokens == line["completion_tokens"]
+
+
+@pytest.mark.parametrize(
+    "content", [[42], [{"type": "text", "text": 42}], {"type": "text", "text": "no list"}], ids=["part", "text", "map"]
+)
+def test_parts_that_cannot_be_read_are_a_bad_response(fake: FakeProvider, content: Any) -> None:
+    fake.fail("no_text", content=content)
+    with pytest.raises(ProviderBadResponseError, match="is not text"):
+        ask("mistral")
+
+
+@EACH
+def test_an_answer_that_ends_by_a_failure_is_a_failure_and_keeps_its_usage(fake: FakeProvider, provider: str) -> None:
+    fake.fail("finish", reason="error", times=2)
+    for call in (ask, stream):
+        with pytest.raises(ProviderUnavailableError) as caught:
+            call(provider)
+        assert not caught.value.uncounted
+        # Mistral tells the usage with the end, others after it, when nobody listens any more.
+        assert (caught.value.usage is not None) == (call is ask or provider == "mistral")
+
+
+@EACH
+def test_an_answer_that_the_window_ends_says_what_one_says_that_reached_its_limit(
+    fake: FakeProvider, provider: str
+) -> None:
+    fake.fail("finish", reason="model_length", times=2)
+    assert ask(provider).finish_reason == "length"
+    assert stream(provider)[-1].finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            {"detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted", "input": "the question"}]},
+            "(422): body.top_k: Extra inputs are not permitted.",
+        ),
+        ("Prompt contains 300000 tokens", "(422): Prompt contains 300000 tokens"),
+        ([], "(422): it gave no reason."),
+    ],
+)
+def test_mistrals_reasons_are_told_and_never_what_was_sent(fake: FakeProvider, message: Any, expected: str) -> None:
+    fake.fail("422", message=message)
+    with pytest.raises(ProviderRefusedError) as caught:
+        ask("mistral")
+    assert caught.value.detail == f"Mistral refused the request {expected}"
+
+
+def test_a_word_that_mistral_does_not_know_would_be_refused(fake: FakeProvider) -> None:
+    # What keeps the other tests honest: the adapter of OpenAI sends such words.
+    entry = {"adapter": "apps.providers.adapters.openai.OpenAIProvider", "base_url": f"{fake.url}/mistral/v1"}
+    with override_settings(NOOBLE_PROVIDERS={"mistral": {**entry, "api_key": API_KEY}}):
+        with pytest.raises(ProviderRefusedError, match=r"body\.stream_options: Extra inputs"):
+            stream("mistral")
+        with pytest.raises(ProviderRefusedError, match=r"body\.dimensions: Extra inputs"):
+            embed("mistral", "codestral-embed", dimensions=256)
+
+
+def test_mistral_is_told_the_length_of_vectors_where_it_makes_several(fake: FakeProvider) -> None:
+    assert embed("mistral", "codestral-embed").vectors.shape == (1, 3072)
+    assert embed("mistral", "codestral-embed", dimensions=512).vectors.shape == (1, 512)
+    assert embed("mistral", "mistral-embed").vectors.shape == (1, 1024)
+    sent = [arrival["body"].get("output_dimension") for arrival in fake.arrivals()]
+    assert sent == [3072, 512, None]
