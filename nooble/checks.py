@@ -58,9 +58,20 @@ def default_models(**_: Any) -> list[CheckMessage]:
     return [message for work in _DEFAULTS for message in _of_default(work)]
 
 
+@register(ENVIRONMENT)
+def azure_deployments(**_: Any) -> list[CheckMessage]:
+    """Each deployment of Azure OpenAI stands for a model of which something is known."""
+    named = catalog.deployments("azure_openai")
+    unknown = {name: model for name, model in named.items() if not catalog.model("azure_openai", name).is_known}
+    return [
+        _error("E026", "AZURE_OPENAI_DEPLOYMENTS", f"OpenAI has no {model!r} that nooble knows of, which {name!r} is.")
+        for name, model in unknown.items()
+    ]
+
+
 @register(ENVIRONMENT, deploy=True)
 def default_keys(**_: Any) -> list[CheckMessage]:
-    """The default providers have their keys. Migrations and other commands, which call no provider, need none."""
+    """The default providers have keys and addresses. Migrations and other commands, which call none, need neither."""
     return list(_missing_keys())
 
 
@@ -91,8 +102,10 @@ def _of_length(facts: ModelSpec, length: int) -> Iterator[CheckMessage]:
 def _missing_keys() -> Iterator[CheckMessage]:
     for prefix in _DEFAULTS.values():
         spec = catalog.PROVIDERS.get(name := getattr(settings, f"{prefix}_PROVIDER"))
-        if spec and spec.key_variable and not settings.NOOBLE_PROVIDERS.get(name, {}).get("api_key"):
-            yield _error("E025", spec.key_variable, f"Not set, and {prefix}_PROVIDER is {name}, which needs it.")
+        needed = {"api_key": spec.key_variable, "base_url": spec.url_variable} if spec else {}
+        for setting, variable in needed.items():
+            if variable and not settings.NOOBLE_PROVIDERS.get(name, {}).get(setting):
+                yield _error("E025", variable, f"Not set, and {prefix}_PROVIDER is {name}, which needs it.")
 
 
 def _providers_for(work: Work) -> list[str]:

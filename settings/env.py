@@ -48,6 +48,7 @@ def _reader() -> Env:
     env.add_parser("broker_url", _broker_url)
     env.add_parser("credential_keys", _credential_keys)
     env.add_parser("json_object", _json_object)
+    env.add_parser("json_texts", _json_texts)
     env.add_parser("work_settings", _work_settings)
     return env
 
@@ -164,6 +165,13 @@ def _json_object(value: str) -> dict[str, Any]:
         raise EnvError("Not valid JSON.") from error
     if not isinstance(parsed, dict):
         raise EnvError("Not a JSON object.")
+    return parsed
+
+
+def _json_texts(value: str) -> dict[str, str]:
+    parsed = _json_object(value)
+    if not all(isinstance(text, str) for text in parsed.values()):
+        raise EnvError("Not a JSON object of texts.")
     return parsed
 
 

@@ -59,6 +59,12 @@ def _groq_url(value: str) -> None:
         raise ValidationError("Must not end in /v1: the SDK adds the path.")
 
 
+def _azure_url(value: str) -> None:
+    _HTTP_URL(value)
+    if "/deployments/" in value or "?" in value:
+        raise ValidationError("Not the address of a resource: it names a deployment or a version of the interface.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variable:
     """One environment variable. An empty value counts as not set."""
@@ -300,6 +306,31 @@ VARIABLES = (
         example="https://mistral.example.com/v1",
         options={"validate": _HTTP_URL},
         default_text="Mistral's own",
+    ),
+    Variable(
+        name="AZURE_OPENAI_API_KEY",
+        section="Providers",
+        help="The deployment's own key for its resource of Azure OpenAI. Without it the provider is off.",
+        example="8c1d...",
+        options={"validate": _KEY},
+        default="",
+    ),
+    Variable(
+        name="AZURE_OPENAI_ENDPOINT",
+        section="Providers",
+        help="The address of that resource. The path of the v1 interface, `/openai/v1`, is added where it is missing.",
+        example="https://acme.openai.azure.com",
+        options={"validate": _azure_url},
+        default_text="none",
+    ),
+    Variable(
+        name="AZURE_OPENAI_DEPLOYMENTS",
+        section="Providers",
+        help="Which of OpenAI's models a deployment of that resource is, as a JSON object. A deployment that is named "
+        "for its model needs no entry.",
+        example='{"support-eu": "gpt-4.1-mini"}',
+        kind="json_texts",
+        default={},
     ),
     Variable(
         name="ALLOW_PRIVATE_PROVIDER_URLS",

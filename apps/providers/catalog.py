@@ -52,7 +52,11 @@ class ProviderSpec:
     does: frozenset[Work] = frozenset({"chat", "embed"})
     #: The environment variable that the deployment's key is read from; empty when none is needed.
     key_variable: str = ""
+    #: The one that its address is read from, when every customer's is another and none can be assumed.
+    url_variable: str = ""
     framing: Framing = TEMPLATE_FRAMING
+    #: Whose models it serves, under names of the deployment's; empty when they are its own.
+    models_of: str = ""
     #: Whether it may have models that nooble has not heard of.
     takes_any_model: bool = True
     #: The most texts that it embeds in one call, where it takes fewer than a tier may ask for.
@@ -143,6 +147,14 @@ PROVIDERS = {
             key_variable="MISTRAL_API_KEY",
         ),
         ProviderSpec(
+            name="azure_openai",
+            adapter="apps.providers.adapters.azure_openai.AzureOpenAIProvider",
+            key_variable="AZURE_OPENAI_API_KEY",
+            url_variable="AZURE_OPENAI_ENDPOINT",
+            framing=OPENAI_FRAMING,
+            models_of="openai",
+        ),
+        ProviderSpec(
             name="local",
             adapter="apps.providers.adapters.local.LocalProvider",
             framing=NO_FRAMING,
@@ -175,21 +187,31 @@ def provider_names() -> list[str]:
 def model(provider_name: str, model_name: str) -> ModelSpec:
     """What is known of a model: of a dated or tuned one, what is known of the model that it comes from.
 
+    Where the deployment says which model a name stands for, that one's facts are its own.
     Raises :class:`UnknownProviderError`; an unknown model of a known provider is allowed.
     """
-    provider(provider_name)
-    known = _table().get(provider_name, {})
-    facts = known.get(model_name)
-    if facts is None and (variant := _VARIANT.match(model_name)):
+    known = _models_of(provider(provider_name))
+    meant = deployments(provider_name).get(model_name, model_name)
+    facts = known.get(meant)
+    if facts is None and (variant := _VARIANT.match(meant)):
         facts = known.get(variant["model"])
-    return replace(facts, model=model_name) if facts else ModelSpec(provider=provider_name, model=model_name)
+    return _served(facts or ModelSpec(provider=provider_name, model=model_name), provider_name, model_name)
 
 
 def models(provider_name: str, work: Work | None = None) -> tuple[ModelSpec, ...]:
-    """The provider's models that nooble knows the facts of; those for one kind of work, if it is named."""
-    provider(provider_name)
-    known = _table().get(provider_name, {}).values()
-    return tuple(spec for spec in known if work in (None, spec.does))
+    """The provider's models that nooble knows the facts of; those for one kind of work, if it is named.
+
+    Those that the deployment has given names come first, by these.
+    """
+    names = dict.fromkeys([*deployments(provider_name), *_models_of(provider(provider_name))])
+    known = (model(provider_name, name) for name in names)
+    return tuple(spec for spec in known if spec.is_known and work in (None, spec.does))
+
+
+def deployments(provider_name: str) -> Mapping[str, str]:
+    """The names that the deployment has given to models of this provider, each with the model that it stands for."""
+    named: Mapping[str, str] = settings.NOOBLE_PROVIDERS.get(provider_name, {}).get("models", {})
+    return named
 
 
 def is_known_not_to(work: Work, provider_name: str, model_name: str) -> bool:
@@ -208,6 +230,15 @@ def is_known_not_to(work: Work, provider_name: str, model_name: str) -> bool:
     is_replaced = bool(entry.get("adapter") or entry.get("base_url"))
     is_anothers = any(model_name in models for models in _table().values())
     return not is_replaced and (is_anothers or not spec.takes_any_model)
+
+
+def _models_of(spec: ProviderSpec) -> Mapping[str, ModelSpec]:
+    return _table().get(spec.models_of or spec.name, {})
+
+
+def _served(facts: ModelSpec, provider_name: str, model_name: str) -> ModelSpec:
+    """The same model under the name that it is called by here."""
+    return replace(facts, provider=provider_name, model=model_name)
 
 
 @functools.cache

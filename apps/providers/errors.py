@@ -77,6 +77,12 @@ class UnsupportedDimensionsError(ProviderRefusedError):
     status = 400
 
 
+class ProviderReadRefusalError(ProviderError):
+    """The provider read the request and refused it; it may charge for the reading."""
+
+    code = "provider_read_refusal"
+
+
 class ProviderAuthenticationError(ProviderRefusedError):
     """The provider did not accept the key."""
 

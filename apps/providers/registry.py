@@ -119,10 +119,13 @@ def _of_deployment(spec: ProviderSpec) -> Credential:
 
 def _config(spec: ProviderSpec, credential: Credential) -> ProviderConfig:
     entry = settings.NOOBLE_PROVIDERS.get(spec.name, {})
+    base_url = credential.base_url or entry.get("base_url", "")
+    if spec.url_variable and not base_url:
+        raise ProviderNotConfiguredError(f"The provider {spec.name!r} needs an address. Set {spec.url_variable}.")
     return ProviderConfig(
         name=spec.name,
         api_key=credential.api_key,
-        base_url=credential.base_url or entry.get("base_url", ""),
+        base_url=base_url,
         options=entry.get("options", {}),
     )
 

@@ -77,6 +77,15 @@ SUBJECTS = (
         base_path="/mistral/v1",
     ),
     Subject(
+        name="azure_openai",
+        chat_model="gpt-4o-mini",
+        embedding_model="text-embedding-3-small",
+        dimensions=1536,
+        smaller=256,
+        one_size="text-embedding-ada-002",
+        base_path="/azure/openai/v1",
+    ),
+    Subject(
         name="local",
         chat_model="extractive",
         embedding_model="wordllama-256",

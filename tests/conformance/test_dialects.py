@@ -6,18 +6,20 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from apps.providers import registry
+from apps.providers import registry, tokens
 from apps.providers.base import ChatChunk, ChatMessage, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
 from apps.providers.errors import (
     ProviderBadResponseError,
+    ProviderReadRefusalError,
     ProviderRefusedError,
     ProviderUnavailableError,
+    UnsupportedDimensionsError,
 )
 from tests.conformance.conftest import API_KEY
 from tests.fakes.mistral import THOUGHT
 from tests.fakes.process import FakeProvider
 
-MODELS = {"mistral": "mistral-small-2603"}
+MODELS = {"mistral": "mistral-small-2603", "azure_openai": "gpt-4o-mini"}
 EACH = pytest.mark.parametrize("provider", MODELS)
 
 
@@ -26,6 +28,11 @@ def deployment(fake: FakeProvider) -> Iterator[None]:
     providers: dict[str, dict[str, Any]] = {
         "openai": {"api_key": API_KEY, "base_url": f"{fake.url}/v1"},
         "mistral": {"api_key": API_KEY, "base_url": f"{fake.url}/mistral/v1"},
+        "azure_openai": {
+            "api_key": API_KEY,
+            "base_url": f"{fake.url}/azure",
+            "models": {"support-eu": "o4-mini", "vectors-eu": "text-embedding-ada-002"},
+        },
     }
     with override_settings(NOOBLE_PROVIDERS=providers):
         yield
@@ -127,3 +134,51 @@ def test_mistral_is_told_the_length_of_vectors_where_it_makes_several(fake: Fake
     assert embed("mistral", "mistral-embed").vectors.shape == (1, 1024)
     sent = [arrival["body"].get("output_dimension") for arrival in fake.arrivals()]
     assert sent == [3072, 512, None]
+
+
+@pytest.mark.parametrize("code", ["content_filter", "context_length_exceeded"])
+def test_a_refusal_that_azure_charges_for_is_no_proof_that_nothing_was_counted(fake: FakeProvider, code: str) -> None:
+    fake.fail("400", code=code, counted=True, message="The response was filtered", times=3)
+    for call in (ask, stream):
+        with pytest.raises(ProviderReadRefusalError, match="The response was filtered") as caught:
+            call("azure_openai")
+        assert not caught.value.uncounted
+        assert not caught.value.retryable
+    # OpenAI charges for no refusal.
+    with pytest.raises(ProviderRefusedError) as refused:
+        ask("openai", "gpt-4o-mini")
+    assert refused.value.uncounted
+
+
+def test_an_answer_that_azure_filtered_says_so(fake: FakeProvider) -> None:
+    fake.fail("finish", reason="content_filter", times=2)
+    assert ask("azure_openai").finish_reason == "content_filter"
+    assert stream("azure_openai")[-1].finish_reason == "content_filter"
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/openai/v1", "/openai/v1/"])
+def test_azure_is_called_by_its_v1_interface(fake: FakeProvider, suffix: str) -> None:
+    entry = {"api_key": API_KEY, "base_url": f"{fake.url}/azure{suffix}"}
+    with override_settings(NOOBLE_PROVIDERS={"azure_openai": entry}):
+        ask("azure_openai")
+    [arrival] = fake.arrivals()
+    assert arrival["path"] == "/azure/openai/v1/chat/completions"
+    assert arrival["headers"]["authorization"] == f"Bearer {API_KEY}"
+
+
+def test_a_deployment_is_asked_as_the_model_is_that_it_stands_for(fake: FakeProvider) -> None:
+    ask("azure_openai", "support-eu")
+    body = fake.arrivals()[0]["body"]
+    assert body["model"] == "support-eu"
+    assert body["max_completion_tokens"] == 100
+    assert not {"max_tokens", "temperature"} & body.keys()
+    with pytest.raises(UnsupportedDimensionsError, match="vectors-eu makes vectors of 1536"):
+        embed("azure_openai", "vectors-eu", dimensions=256)
+
+
+def test_a_deployment_is_counted_by_its_models_tokenizer() -> None:
+    request = question("azure_openai", "support-eu")
+    exact = tokens.count_chat(question("openai", "o4-mini"), provider="openai")
+    assert tokens.count_chat(request, provider="azure_openai") == exact
+    assert not exact.estimated
+    assert tokens.count_chat(question("azure_openai", "unknown"), provider="azure_openai").estimated

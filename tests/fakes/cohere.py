@@ -88,7 +88,7 @@ class Cohere(OpenAI):
     def event(self, data: Json) -> str:
         return f"event: {data['type']}\n{super().event(data)}"
 
-    def failure(self, status: int, message: Any) -> Json:
+    def failure(self, status: int, message: Any, code: str = "") -> Json:
         return {"id": f"fake-{status}", "message": message}
 
 

@@ -46,9 +46,9 @@ class OpenAI:
         """What one event is on the wire."""
         return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
-    def failure(self, status: int, message: Any) -> Json:
+    def failure(self, status: int, message: Any, code: str = "") -> Json:
         """The body of an error; the message is a text, unless a test wants another one."""
-        return {"error": {"message": message, "type": "fake", "code": str(status)}}
+        return {"error": {"message": message, "type": "fake", "code": code or str(status)}}
 
 
 class Groq(OpenAI):

@@ -55,7 +55,7 @@ class Anthropic(OpenAI):
     def event(self, data: Json) -> str:
         return f"event: {data['type']}\n{super().event(data)}"
 
-    def failure(self, status: int, message: Any) -> Json:
+    def failure(self, status: int, message: Any, code: str = "") -> Json:
         return {"type": "error", "error": {"type": f"fake_{status}_error", "message": message}}
 
 

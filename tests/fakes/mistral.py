@@ -66,10 +66,11 @@ class Mistral(OpenAI):
         yield from ([piece] for piece in (first, *pieces))
         yield [{**last, "usage": reply.body["usage"]} if "usage" in reply.body else last]
 
-    def failure(self, status: int, message: Any) -> Json:
+    def failure(self, status: int, message: Any, code: str = "") -> Json:
         if status in (401, 403):
             return {"detail": message}
-        return {"object": "error", "message": message, "type": "invalid_request_error", "param": None, "code": None}
+        told = {"message": message, "type": "invalid_request_error", "param": None, "code": code or None}
+        return {"object": "error", **told}
 
 
 def _thoughts(reply: Reply) -> list[Json]:

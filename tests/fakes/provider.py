@@ -1,10 +1,10 @@
-"""A provider of models on the loopback: five wire formats, a tally of its own, and every way to fail, on demand.
+"""A provider of models on the loopback: six wire formats, a tally of its own, and every way to fail, on demand.
 
 ``python -m tests.fakes.provider --port 0 --tally FILE`` prints its port as its first line. It answers
 
 - ``POST /v1/chat/completions`` and ``POST /v1/embeddings`` as OpenAI does, ``POST /openai/v1/chat/completions`` as Groq
   does, ``POST /v1/messages`` as Anthropic does, ``POST /v2/chat`` and ``POST /v2/embed`` as Cohere does, and OpenAI's
-  paths below ``/mistral`` as Mistral does,
+  paths below ``/mistral`` and ``/azure/openai`` as Mistral and Azure OpenAI do,
 - ``GET /requests/{request_id}``: what became of a request (see :meth:`tests.fakes.book.Book.lookup`),
 - ``POST /control`` ``{"faults": […]}`` (see :mod:`tests.fakes.faults`), ``POST /control/reset``,
   ``POST /control/release`` (of what is held), ``GET /control/tally``, ``GET /control/arrivals``,
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.answers import Refusal, Reply
+from tests.fakes.azure import AzureOpenAI
 from tests.fakes.book import Book
 from tests.fakes.cohere import Cohere
 from tests.fakes.dialects import Groq, OpenAI
@@ -51,6 +52,7 @@ WORK = {
     "/v2/chat": ("chat", COHERE),
     "/v2/embed": ("embeddings", COHERE),
     **_below("/mistral/v1", Mistral()),
+    **_below("/azure/openai/v1", AzureOpenAI()),
 }
 
 #: More than a parser goes down.
@@ -226,10 +228,10 @@ class Handler(WireHandler):
         # A server that repeats the key it was given: none of it may reach a log.
         message = fault.get("message", f"as told; you sent {self.headers.get('Authorization')}")
         headers = {"Retry-After": fault.get("retry_after"), "Retry-After-Ms": fault.get("retry_after_ms")}
-        self.send_failure(int(fault["kind"]), message, headers)
+        self.send_failure(int(fault["kind"]), message, fault.get("code", ""), headers)
 
-    def send_failure(self, status: int, message: Any, headers: Headers | None = None) -> None:
-        self.send_json(status, self.dialect.failure(status, message), headers)
+    def send_failure(self, status: int, message: Any, code: str = "", headers: Headers | None = None) -> None:
+        self.send_json(status, self.dialect.failure(status, message, code), headers)
 
 
 def main() -> None:

@@ -104,6 +104,9 @@ def test_every_way_to_start_reports_all_that_is_wrong_and_no_traceback(command: 
         ("CREDENTIAL_KEYS", f"2026a:{'A' * 43}="),
         ("CREDENTIAL_KEYS", f"{PRODUCTION['CREDENTIAL_KEYS']},"),
         ("CREDENTIAL_KEYS", f"{PRODUCTION['CREDENTIAL_KEYS']},{PRODUCTION['CREDENTIAL_KEYS']}"),
+        ("AZURE_OPENAI_ENDPOINT", "https://hidden.openai.azure.com/openai/deployments/gpt-4o"),
+        ("AZURE_OPENAI_ENDPOINT", "https://hidden.openai.azure.com?api-version=2024-10-21"),
+        ("AZURE_OPENAI_DEPLOYMENTS", '{"hidden": 4}'),
         ("UNKNOWN_GRACE_SECONDS", "9" * 19),
         ("SPOOL_AFTER_SECONDS", "inf"),
         ("CSRF_TRUSTED_ORIGINS", "https://admin.example.com,hidden"),
@@ -201,6 +204,7 @@ def storage(backend: str, **options: Any) -> dict[str, Any]:
     return {"STORAGES": {**settings.STORAGES, "default": {"BACKEND": backend, "OPTIONS": options}}}
 
 
+AZURE = {"DEFAULT_CHAT_PROVIDER": "azure_openai", "DEFAULT_CHAT_MODEL": "gpt-4o-mini"}
 UNFIT: list[tuple[str, dict[str, Any], str]] = [
     ("STORAGE_BACKEND", storage("acme.Storage"), "cannot be imported"),
     ("STORAGE_BACKEND", storage("decimal.Decimal"), "not a Django storage class"),
@@ -214,6 +218,12 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     ("DEFAULT_EMBEDDING_MODEL", {"DEFAULT_EMBEDDING_PROVIDER": "openai"}, "no model 'wordllama-256'"),
     ("DEFAULT_EMBEDDING_DIMENSIONS", {"DEFAULT_EMBEDDING_DIMENSIONS": 100}, "64, 128, 256 dimensions, not of 100"),
     ("GROQ_API_KEY", {"DEFAULT_CHAT_PROVIDER": "groq", "DEFAULT_CHAT_MODEL": "llama-3.1-8b-instant"}, "Not set, and"),
+    ("AZURE_OPENAI_ENDPOINT", {**AZURE, "NOOBLE_PROVIDERS": {"azure_openai": {"api_key": "any"}}}, "Not set, and"),
+    (
+        "AZURE_OPENAI_DEPLOYMENTS",
+        {"NOOBLE_PROVIDERS": {"azure_openai": {"models": {"support": "gpt-99"}}}},
+        "no 'gpt-99' that nooble knows of, which 'support' is",
+    ),
 ]
 
 

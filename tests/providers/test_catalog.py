@@ -44,6 +44,23 @@ def test_a_tuned_model_has_the_facts_of_the_model_it_was_tuned_from() -> None:
     assert (tuned.family, tuned.context_window) == ("gpt-4o", 128_000)
 
 
+def test_a_deployment_has_the_facts_of_the_model_it_stands_for(deploy: Deploy) -> None:
+    deploy({"azure_openai": {"models": {"support-eu": "gpt-4.1-mini-2025-04-14"}}})
+    named, model = catalog.model("azure_openai", "support-eu"), catalog.model("openai", "gpt-4.1-mini")
+    assert (named.provider, named.model) == ("azure_openai", "support-eu")
+    assert (named.context_window, named.tokenizer) == (model.context_window, model.tokenizer)
+    assert catalog.model("azure_openai", "gpt-4o").tokenizer == "o200k_base"
+    assert not catalog.model("azure_openai", "another").is_known
+
+
+def test_a_deployments_models_are_those_it_has_named_and_those_it_need_not_name(deploy: Deploy) -> None:
+    deploy({"azure_openai": {"models": {"support-eu": "gpt-4.1-mini", "gpt-4o": "gpt-4.1", "another": "acme-7b"}}})
+    named, renamed, *others = catalog.models("azure_openai")
+    assert {spec.provider for spec in (named, renamed, *others)} == {"azure_openai"}
+    assert (named.model, renamed.model, renamed.family) == ("support-eu", "gpt-4o", "gpt-4.1")
+    assert {spec.model for spec in others} == {spec.model for spec in catalog.models("openai")} - {"gpt-4o"}
+
+
 def test_of_an_unknown_model_of_a_known_provider_nothing_is_known() -> None:
     assert catalog.model("openai", "acme-7b") == catalog.ModelSpec(provider="openai", model="acme-7b")
     assert catalog.model("openai", "acme-7b").context_window is None

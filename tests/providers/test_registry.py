@@ -85,6 +85,12 @@ def test_a_missing_key_is_told_with_the_variable_to_set(deploy: Deploy, spec: Pr
         registry._adapter(spec)
 
 
+def test_a_missing_address_is_told_with_the_variable_to_set(deploy: Deploy) -> None:
+    deploy({"azure_openai": {"api_key": "k"}})
+    with pytest.raises(ProviderNotConfiguredError, match="AZURE_OPENAI_ENDPOINT"):
+        registry.chat("azure_openai")
+
+
 def test_a_key_with_a_line_break_is_told_without_showing_it(deploy: Deploy) -> None:
     deploy({"openai": {"api_key": "sk-secret\n"}})
     with pytest.raises(ProviderNotConfiguredError, match="OPENAI_API_KEY") as caught:
@@ -120,7 +126,7 @@ def test_an_unknown_provider_is_refused(deploy: Deploy) -> None:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_provider_does_nothing_that_its_adapter_cannot(deploy: Deploy, name: str) -> None:
-    deploy({name: {"api_key": "k"}})
+    deploy({name: {"api_key": "k", "base_url": "https://models.example.com"}})
     does = registry.provider(name).does
     assert does
     assert "chat" not in does or registry.chat(name)

@@ -56,6 +56,8 @@ class Channel:
     id_header: str = "x-request-id"
     #: The ``type`` of the event that ends a stream, where ``[DONE]`` does not.
     last_event: str = ""
+    #: Codes of refusals for which it may charge: they are no proof that it counted nothing.
+    charged_refusals: frozenset[str] = frozenset()
 
     def answer(self, create: Create, body: Mapping[str, Any], *, request_id: str, timeout: float) -> Answer:
         """The one JSON object that answers the request."""
@@ -123,7 +125,13 @@ class Channel:
         try:
             yield
         except self.sdk.APIStatusError as error:
-            told = failures.of_status(error, self.name, self.secret, request_id=self._id_of(error.response))
+            told = failures.of_status(
+                error,
+                self.name,
+                self.secret,
+                request_id=self._id_of(error.response),
+                charged=self.charged_refusals,
+            )
             raise told from failures.redacted(error, self.secret)
         except self.sdk.APIConnectionError as error:
             raise failures.of_transport(error.__cause__, self.http, self.name) from error

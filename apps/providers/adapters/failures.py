@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import ModuleType
@@ -14,6 +14,7 @@ from apps.providers.errors import (
     ProviderError,
     ProviderInterruptedError,
     ProviderRateLimitedError,
+    ProviderReadRefusalError,
     ProviderRefusedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
@@ -28,8 +29,11 @@ _REASON_LEVELS = 5
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-def of_status(error: Any, name: str, secret: str, *, request_id: str) -> ProviderError:
-    """From an SDK's ``APIStatusError``: an answer of 4xx or 5xx. ``request_id`` is the provider's."""
+def of_status(error: Any, name: str, secret: str, *, request_id: str, charged: Set[str] = frozenset()) -> ProviderError:
+    """From an SDK's ``APIStatusError``: an answer of 4xx or 5xx.
+
+    ``request_id`` is the provider's, ``charged`` are the codes of refusals for which it may charge.
+    """
     status = int(error.status_code)
     facts: dict[str, Any] = {
         "provider_request_id": request_id,
@@ -43,7 +47,8 @@ def of_status(error: Any, name: str, secret: str, *, request_id: str) -> Provide
         # The server, or a proxy before it, gave up waiting, or took us for gone: no word about what was done by then.
         return ProviderTimeoutError(f"{name} gave up on the request ({status}).", **facts)
     if status < 500:
-        return ProviderRefusedError(f"{name} refused the request ({status}): {_message(error, secret)}", **facts)
+        refusal = ProviderReadRefusalError if _code(error) in charged else ProviderRefusedError
+        return refusal(f"{name} refused the request ({status}): {_message(error, secret)}", **facts)
     return ProviderUnavailableError(f"{name} failed ({status}). Try again later.", **facts)
 
 
@@ -113,6 +118,13 @@ def _said(body: Any, levels: int = _REASON_LEVELS) -> str:
         place = body.get("loc")
         return f"{'.'.join(map(str, place))}: {body['msg']}." if isinstance(place, list) else body["msg"]
     return next(filter(None, (_said(body.get(name), levels - 1) for name in ("error", "message", "detail"))), "")
+
+
+def _code(error: Any) -> str:
+    """The provider's own code of what went wrong."""
+    body = error.body if isinstance(error.body, Mapping) else {}
+    inner = body.get("error", body)
+    return str(inner.get("code", "")) if isinstance(inner, Mapping) else ""
 
 
 def storable(text: str) -> str:

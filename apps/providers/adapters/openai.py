@@ -35,11 +35,13 @@ class OpenAIProvider:
     #: What people call it. A service under another name is called by that.
     title = "OpenAI"
     base_url = "https://api.openai.com/v1"
+    #: Codes of refusals for which it may charge all the same.
+    charged_refusals: frozenset[str] = frozenset()
 
     def __init__(self, config: ProviderConfig) -> None:
         # Given even when empty: the SDK would take them from its own environment variables.
         self._client = openai.OpenAI(
-            api_key=config.api_key or NO_KEY, base_url=config.base_url or self.base_url, max_retries=0
+            api_key=config.api_key or NO_KEY, base_url=self._address(config.base_url or self.base_url), max_retries=0
         )
         self._name = config.name or self.name
         self._channel = Channel(
@@ -47,6 +49,7 @@ class OpenAIProvider:
             http=httpx2,
             name=self.title if self._name == self.name else self._name,
             secret=config.api_key,
+            charged_refusals=self.charged_refusals,
         )
         # With the adapter goes its client, and not before its last call.
         weakref.finalize(self, self._client.close)
@@ -71,6 +74,10 @@ class OpenAIProvider:
         create = self._client.embeddings.with_streaming_response.create
         answer = self._channel.answer(create, self._texts(request, facts), request_id=request_id, timeout=timeout)
         return wire.embedding_result(answer, request, facts)
+
+    def _address(self, base_url: str) -> str:
+        """What the SDK puts before its paths, of what the deployment gave."""
+        return base_url
 
     def _facts(self, model: str) -> ModelSpec:
         """What is known of the model under this provider's name; of one that passes OpenAI's on, what OpenAI's are."""
