@@ -246,6 +246,11 @@ NOOBLE_PROVIDERS = {
     "anthropic": {"api_key": ENV["ANTHROPIC_API_KEY"], "base_url": ENV["ANTHROPIC_BASE_URL"]},
     "cohere": {"api_key": ENV["COHERE_API_KEY"], "base_url": ENV["COHERE_BASE_URL"]},
     "mistral": {"api_key": ENV["MISTRAL_API_KEY"], "base_url": ENV["MISTRAL_BASE_URL"]},
+    "ollama": {
+        "api_key": ENV["OLLAMA_API_KEY"],
+        "base_url": ENV["OLLAMA_BASE_URL"],
+        "context_window": ENV["OLLAMA_CONTEXT_LENGTH"],
+    },
     "azure_openai": {
         "api_key": ENV["AZURE_OPENAI_API_KEY"],
         "base_url": ENV["AZURE_OPENAI_ENDPOINT"],

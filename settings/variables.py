@@ -308,6 +308,32 @@ VARIABLES = (
         default_text="Mistral's own",
     ),
     Variable(
+        name="OLLAMA_BASE_URL",
+        section="Providers",
+        help="Where Ollama listens.",
+        example="http://gpu-1.internal:11434/v1",
+        options={"validate": _HTTP_URL},
+        default="http://localhost:11434/v1",
+    ),
+    Variable(
+        name="OLLAMA_API_KEY",
+        section="Providers",
+        help="A key for Ollama's cloud, or for a proxy before it. A server of one's own needs none.",
+        example="3f9c...",
+        options={"validate": _KEY},
+        default="",
+    ),
+    Variable(
+        name="OLLAMA_CONTEXT_LENGTH",
+        section="Providers",
+        help="The tokens that Ollama holds of a request: what its server's variable of this name says, and `ollama ps` "
+        "shows. What is longer it would cut without a word, so nothing longer is sent.",
+        example="32768",
+        kind="int",
+        options={"validate": validate.Range(min=512)},
+        default=4096,
+    ),
+    Variable(
         name="AZURE_OPENAI_API_KEY",
         section="Providers",
         help="The deployment's own key for its resource of Azure OpenAI. Without it the provider is off.",

@@ -146,6 +146,7 @@ PROVIDERS = {
             adapter="apps.providers.adapters.mistral.MistralProvider",
             key_variable="MISTRAL_API_KEY",
         ),
+        ProviderSpec(name="ollama", adapter="apps.providers.adapters.ollama.OllamaProvider"),
         ProviderSpec(
             name="azure_openai",
             adapter="apps.providers.adapters.azure_openai.AzureOpenAIProvider",
@@ -187,7 +188,7 @@ def provider_names() -> list[str]:
 def model(provider_name: str, model_name: str) -> ModelSpec:
     """What is known of a model: of a dated or tuned one, what is known of the model that it comes from.
 
-    Where the deployment says which model a name stands for, that one's facts are its own.
+    Where the deployment says which model a name stands for, or how long a request its server takes, that counts, too.
     Raises :class:`UnknownProviderError`; an unknown model of a known provider is allowed.
     """
     known = _models_of(provider(provider_name))
@@ -237,8 +238,10 @@ def _models_of(spec: ProviderSpec) -> Mapping[str, ModelSpec]:
 
 
 def _served(facts: ModelSpec, provider_name: str, model_name: str) -> ModelSpec:
-    """The same model under the name that it is called by here."""
-    return replace(facts, provider=provider_name, model=model_name)
+    """The same model under the name that it is called by here; no server reads more than its ``context_window``."""
+    windows = (facts.context_window, settings.NOOBLE_PROVIDERS.get(provider_name, {}).get("context_window"))
+    window = min((window for window in windows if window), default=None)
+    return replace(facts, provider=provider_name, model=model_name, context_window=window)
 
 
 @functools.cache

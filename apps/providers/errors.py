@@ -83,6 +83,12 @@ class ProviderReadRefusalError(ProviderError):
     code = "provider_read_refusal"
 
 
+class PromptCutError(ProviderError):
+    """The provider answered to a part of what it was sent."""
+
+    code = "prompt_cut"
+
+
 class ProviderAuthenticationError(ProviderRefusedError):
     """The provider did not accept the key."""
 

@@ -77,6 +77,15 @@ SUBJECTS = (
         base_path="/mistral/v1",
     ),
     Subject(
+        name="ollama",
+        chat_model="qwen2.5",
+        embedding_model="embeddinggemma",
+        dimensions=768,
+        smaller=256,
+        one_size="nomic-embed-text",
+        base_path="/ollama/v1",
+    ),
+    Subject(
         name="azure_openai",
         chat_model="gpt-4o-mini",
         embedding_model="text-embedding-3-small",

@@ -9,6 +9,8 @@ from django.test import override_settings
 from apps.providers import registry, tokens
 from apps.providers.base import ChatChunk, ChatMessage, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
 from apps.providers.errors import (
+    PromptCutError,
+    ProviderAuthenticationError,
     ProviderBadResponseError,
     ProviderReadRefusalError,
     ProviderRefusedError,
@@ -16,10 +18,11 @@ from apps.providers.errors import (
     UnsupportedDimensionsError,
 )
 from tests.conformance.conftest import API_KEY
-from tests.fakes.mistral import THOUGHT
+from tests.fakes.answers import THOUGHT
+from tests.fakes.ollama import CONTEXT
 from tests.fakes.process import FakeProvider
 
-MODELS = {"mistral": "mistral-small-2603", "azure_openai": "gpt-4o-mini"}
+MODELS = {"mistral": "mistral-small-2603", "ollama": "qwen2.5:14b", "azure_openai": "gpt-4o-mini"}
 EACH = pytest.mark.parametrize("provider", MODELS)
 
 
@@ -28,6 +31,7 @@ def deployment(fake: FakeProvider) -> Iterator[None]:
     providers: dict[str, dict[str, Any]] = {
         "openai": {"api_key": API_KEY, "base_url": f"{fake.url}/v1"},
         "mistral": {"api_key": API_KEY, "base_url": f"{fake.url}/mistral/v1"},
+        "ollama": {"base_url": f"{fake.url}/ollama", "context_window": CONTEXT},
         "azure_openai": {
             "api_key": API_KEY,
             "base_url": f"{fake.url}/azure",
@@ -57,7 +61,7 @@ def embed(provider: str, model: str, *texts: str, dimensions: int | None = None)
     return registry.embedding(provider).embed(request, request_id="nbl-3", timeout=30)
 
 
-@pytest.mark.parametrize(("provider", "model"), [("mistral", "magistral-medium-2509")])
+@pytest.mark.parametrize(("provider", "model"), [("mistral", "magistral-medium-2509"), ("ollama", "qwen3:8b")])
 def test_what_a_model_thinks_is_counted_and_is_no_part_of_its_answer(
     fake: FakeProvider, provider: str, model: str
 ) -> None:
@@ -134,6 +138,50 @@ def test_mistral_is_told_the_length_of_vectors_where_it_makes_several(fake: Fake
     assert embed("mistral", "mistral-embed").vectors.shape == (1, 1024)
     sent = [arrival["body"].get("output_dimension") for arrival in fake.arrivals()]
     assert sent == [3072, 512, None]
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
+def test_ollama_needs_no_key_and_its_address_no_path(fake: FakeProvider, suffix: str) -> None:
+    with override_settings(NOOBLE_PROVIDERS={"ollama": {"base_url": f"{fake.url}/ollama{suffix}"}}):
+        assert ask("ollama", "acme/tuned-llama:8b-q4_K_M").text
+    [arrival] = fake.arrivals()
+    assert arrival["path"] == "/ollama/v1/chat/completions"
+    assert arrival["body"]["model"] == "acme/tuned-llama:8b-q4_K_M"
+
+
+def test_a_prompt_that_ollama_cut_has_no_answer_and_keeps_its_usage(fake: FakeProvider) -> None:
+    long = "The pump weighs forty kilograms. " * 800
+    for call in (ask, stream):
+        with pytest.raises(PromptCutError, match=r"read 2,050 of about \d,\d{3} tokens") as caught:
+            call("ollama", text=long)
+        assert not caught.value.uncounted
+        assert not caught.value.retryable
+        assert caught.value.usage is not None
+        assert caught.value.usage.total_tokens == fake.tally()[-1]["total"]
+
+
+def test_more_than_ollama_holds_is_believed_when_it_says_that_it_counted_it(fake: FakeProvider) -> None:
+    usage = {"prompt_tokens": 4000, "completion_tokens": 1000, "total_tokens": 5000}
+    fake.fail("usage", usage=usage)
+    result = ask("ollama")
+    assert result.usage is not None
+    assert result.usage.total_tokens == 5000
+
+
+@pytest.mark.parametrize(("text", "reason"), [("a pump " * 300, "has about 6"), ("", "is empty")])
+def test_a_text_that_ollama_would_cut_or_has_nothing_of_is_not_sent(fake: FakeProvider, text: str, reason: str) -> None:
+    with pytest.raises(ProviderRefusedError, match=f"at index 1 {reason}|nothing to embed in the text at index 1"):
+        embed("ollama", "all-minilm", "a pump", text)
+    assert fake.arrivals() == []
+
+
+def test_ollamas_reason_may_be_no_more_than_a_text(fake: FakeProvider) -> None:
+    fake.fail("404", message="no such model here")
+    with pytest.raises(ProviderRefusedError, match="no such model here"):
+        ask("ollama")
+    fake.fail("401", message="unauthorized")
+    with pytest.raises(ProviderAuthenticationError, match="Ollama did not accept the key"):
+        ask("ollama")
 
 
 @pytest.mark.parametrize("code", ["content_filter", "context_length_exceeded"])

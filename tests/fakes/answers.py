@@ -16,7 +16,9 @@ from apps.providers import encodings
 #: Models that think: they refuse ``max_tokens`` and ``temperature``, as OpenAI's do, and count reasoning.
 REASONING_MODEL = re.compile(r"^(o\d|gpt-5)(?!.*chat)")
 #: All that think before they answer.
-THINKING_MODEL = re.compile(rf"{REASONING_MODEL.pattern}|^claude-fable|^magistral")
+THINKING_MODEL = re.compile(rf"{REASONING_MODEL.pattern}|^claude-fable|^magistral|^qwen3")
+#: What they think, where it is told.
+THOUGHT = "The passages should say."
 REASONING_TOKENS = 16
 OWN_DIMENSIONS = {
     "text-embedding-3-large": 3072,
@@ -26,6 +28,8 @@ OWN_DIMENSIONS = {
     "embed-english-v3.0": 1024,
     "codestral-embed": 3072,
     "mistral-embed": 1024,
+    "embeddinggemma": 768,
+    "nomic-embed-text": 768,
 }
 
 

@@ -19,7 +19,6 @@ TAKEN = {
     ),
     "embeddings": frozenset({"model", "input", "metadata", "output_dimension", "output_dtype", "encoding_format"}),
 }
-THOUGHT = "The passages should say."
 
 
 class Mistral(OpenAI):
@@ -75,5 +74,5 @@ class Mistral(OpenAI):
 
 def _thoughts(reply: Reply) -> list[Json]:
     """What the model thought, where it does, as a part of the answer's content."""
-    thought = {"type": "thinking", "thinking": [{"type": "text", "text": THOUGHT}]}
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": answers.THOUGHT}]}
     return [thought] if answers.THINKING_MODEL.match(reply.body["model"]) else []

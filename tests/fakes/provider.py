@@ -1,10 +1,10 @@
-"""A provider of models on the loopback: six wire formats, a tally of its own, and every way to fail, on demand.
+"""A provider of models on the loopback: seven wire formats, a tally of its own, and every way to fail, on demand.
 
 ``python -m tests.fakes.provider --port 0 --tally FILE`` prints its port as its first line. It answers
 
 - ``POST /v1/chat/completions`` and ``POST /v1/embeddings`` as OpenAI does, ``POST /openai/v1/chat/completions`` as Groq
   does, ``POST /v1/messages`` as Anthropic does, ``POST /v2/chat`` and ``POST /v2/embed`` as Cohere does, and OpenAI's
-  paths below ``/mistral`` and ``/azure/openai`` as Mistral and Azure OpenAI do,
+  paths below ``/mistral``, ``/azure/openai`` and ``/ollama`` as Mistral, Azure OpenAI and Ollama do,
 - ``GET /requests/{request_id}``: what became of a request (see :meth:`tests.fakes.book.Book.lookup`),
 - ``POST /control`` ``{"faults": […]}`` (see :mod:`tests.fakes.faults`), ``POST /control/reset``,
   ``POST /control/release`` (of what is held), ``GET /control/tally``, ``GET /control/arrivals``,
@@ -33,6 +33,7 @@ from tests.fakes.dialects import Groq, OpenAI
 from tests.fakes.faults import BREAKING_OFF, STATUSES, VECTORS, Script, told
 from tests.fakes.messages import Anthropic
 from tests.fakes.mistral import Mistral
+from tests.fakes.ollama import Ollama
 from tests.fakes.wire import Headers, WireHandler
 
 OPENAI = OpenAI()
@@ -53,6 +54,7 @@ WORK = {
     "/v2/embed": ("embeddings", COHERE),
     **_below("/mistral/v1", Mistral()),
     **_below("/azure/openai/v1", AzureOpenAI()),
+    **_below("/ollama/v1", Ollama()),
 }
 
 #: More than a parser goes down.

@@ -104,6 +104,8 @@ def test_every_way_to_start_reports_all_that_is_wrong_and_no_traceback(command: 
         ("CREDENTIAL_KEYS", f"2026a:{'A' * 43}="),
         ("CREDENTIAL_KEYS", f"{PRODUCTION['CREDENTIAL_KEYS']},"),
         ("CREDENTIAL_KEYS", f"{PRODUCTION['CREDENTIAL_KEYS']},{PRODUCTION['CREDENTIAL_KEYS']}"),
+        ("OLLAMA_BASE_URL", "hidden:11434"),
+        ("OLLAMA_CONTEXT_LENGTH", "4k"),
         ("AZURE_OPENAI_ENDPOINT", "https://hidden.openai.azure.com/openai/deployments/gpt-4o"),
         ("AZURE_OPENAI_ENDPOINT", "https://hidden.openai.azure.com?api-version=2024-10-21"),
         ("AZURE_OPENAI_DEPLOYMENTS", '{"hidden": 4}'),

@@ -44,6 +44,20 @@ def test_a_tuned_model_has_the_facts_of_the_model_it_was_tuned_from() -> None:
     assert (tuned.family, tuned.context_window) == ("gpt-4o", 128_000)
 
 
+def test_a_tag_has_the_facts_of_the_name_unless_it_has_its_own() -> None:
+    assert catalog.model("ollama", "qwen2.5:14b").context_window == 32_768
+    assert catalog.model("ollama", "qwen3-embedding:0.6b").dimensions == 1_024
+    assert catalog.model("ollama", "qwen3-embedding:8b").dimensions == 4_096
+
+
+@pytest.mark.parametrize(("model", "window"), [("qwen3:8b", 16_384), ("phi4:14b", 16_384), ("acme-7b:q4", 16_384)])
+def test_no_window_is_longer_than_what_the_server_holds(deploy: Deploy, model: str, window: int) -> None:
+    deploy({"ollama": {"context_window": 16_384}})
+    assert catalog.model("ollama", model).context_window == window
+    assert {spec.context_window for spec in catalog.models("ollama", "chat")} == {8_192, 16_384}
+    assert catalog.model("ollama", "llama3").context_window == 8_192
+
+
 def test_a_deployment_has_the_facts_of_the_model_it_stands_for(deploy: Deploy) -> None:
     deploy({"azure_openai": {"models": {"support-eu": "gpt-4.1-mini-2025-04-14"}}})
     named, model = catalog.model("azure_openai", "support-eu"), catalog.model("openai", "gpt-4.1-mini")

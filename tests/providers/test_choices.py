@@ -1,4 +1,4 @@
-"""What can be chosen where the deployment has given models names of its own."""
+"""What can be chosen where the deployment names models itself, or says how much of a request its server holds."""
 
 from typing import Any
 
@@ -14,7 +14,8 @@ from tests.providers.conftest import Deploy
 @pytest.fixture(autouse=True)
 def named(deploy: Deploy) -> None:
     models = {"support-eu": "gpt-4.1-mini", "vectors-eu": "text-embedding-3-small", "older": "text-embedding-ada-002"}
-    deploy({"azure_openai": {"base_url": "https://acme.openai.azure.com", "models": models}})
+    azure = {"base_url": "https://acme.openai.azure.com", "models": models}
+    deploy({"azure_openai": azure, "ollama": {"base_url": "http://localhost:11434/v1", "context_window": 4096}})
 
 
 def chosen(section: str, **values: Any) -> Resolved:
@@ -53,3 +54,20 @@ def test_a_plan_allows_names_and_not_what_they_stand_for() -> None:
     choices.require_chat(chat("support-eu"), allowed=["azure_openai/support-*"])
     with pytest.raises(ModelNotAllowedError, match="does not have azure_openai's support-eu"):
         choices.require_chat(chat("support-eu"), allowed=["azure_openai/gpt-4.1-mini"])
+
+
+@pytest.mark.parametrize("model", ["qwen3:8b", "acme/tuned-llama:8b-q4_K_M"])
+def test_an_answer_may_be_half_of_what_the_server_holds(model: str) -> None:
+    ollama = {"provider": "ollama", "model": model}
+    choices.require_chat(chosen("llm_config", **ollama, max_tokens=2048), saved_at=Level.AGENT)
+    with pytest.raises(InvalidSettingError, match=f"at most 2048 for {model}"):
+        choices.require_chat(chosen("llm_config", **ollama, max_tokens=2049), saved_at=Level.AGENT)
+
+
+def test_a_tag_of_ollamas_is_for_the_work_that_its_model_does() -> None:
+    ollama = {"provider": "ollama", "model": "qwen3-embedding:0.6b"}
+    choices.require_embedding(chosen("embedding_config", **ollama, dimensions=512))
+    with pytest.raises(UnsupportedDimensionsError, match="up to 1024 dimensions, not of 2048"):
+        choices.require_embedding(chosen("embedding_config", **ollama, dimensions=2048))
+    with pytest.raises(UnknownModelError, match=r"no model 'qwen3-embedding:0\.6b' for answers"):
+        choices.require_chat(chosen("llm_config", **ollama))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from apps.providers import encodings, tokens
 from apps.providers.base import ChatMessage, ChatRequest, Passage
 from apps.providers.errors import UnknownProviderError
+from tests.providers.conftest import Deploy
 
 EXACT = [("openai", "gpt-4o"), ("openai", "text-embedding-3-large"), ("local", "extractive")]
 ESTIMATED = [
@@ -158,10 +159,17 @@ def test_a_text_that_is_cut_is_as_long_as_it_may_be(leave_out: tokens.LeftOut, l
         # Counted with another vocabulary than its own, in which a text may be more tokens.
         ("cohere", "embed-english-v3.0", 256),
         ("openai", "acme-embedding", None),
+        ("ollama", "embeddinggemma", 1024),
     ],
 )
 def test_a_text_is_no_longer_than_the_model_surely_takes(provider: str, model: str, longest: int | None) -> None:
     assert tokens.longest_text(provider=provider, model=model) == longest
+
+
+def test_a_text_is_no_longer_than_the_server_surely_holds(deploy: Deploy) -> None:
+    deploy({"ollama": {"context_window": 4096}})
+    assert tokens.longest_text(provider="ollama", model="qwen3-embedding") == 2048
+    assert tokens.longest_text(provider="ollama", model="acme-embedding") == 2048
 
 
 def test_encodings_load_in_any_directory_without_leaving_a_trace() -> None:
