@@ -10,6 +10,7 @@ What nooble takes from it is the price of standard processing, per million token
 * Where a price rises with the size of the context, the base price is taken, and the row's source says so.
 * A price that changed has a row from each date on which it did. Prices by the time of day are left out.
 * What is not priced by tokens (seconds, characters, images) is passed by.
+* A model that a provider sells for another, and has no price of its own for in the package, costs what the other asks.
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 PACKAGE = "genai-prices"
+#: What the package calls a provider where nooble calls it otherwise.
+LISTED_AS = {"azure_openai": "azure"}
 #: From when the first known price of a model applies: before there were any calls to price.
 BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -61,19 +64,23 @@ def names(provider: str) -> set[str]:
 def prices(provider: str, model: str) -> list[ListedPrice]:
     """The model's prices, oldest first, by the package's own matching of names; empty when it knows none."""
     listed = _provider(provider)
-    found = listed.find_model(model) if listed else None
-    if found is None:
+    found = listed.find_model(model, all_providers=_providers()) if listed else None
+    if listed is None or found is None:
         return []
     return [
-        ListedPrice(starts_at=start, rates=_rates(price), source=_source(found, model, price))
+        ListedPrice(starts_at=start, rates=_rates(price), source=_source(listed, found, model, price))
         for start, price in _periods(found)
     ]
 
 
 def _provider(name: str) -> "Provider | None":
+    return next((provider for provider in _providers() if provider.id == LISTED_AS.get(name, name)), None)
+
+
+def _providers() -> "list[Provider]":
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - large: see above
 
-    return next((provider for provider in get_snapshot().providers if provider.id == name), None)
+    return get_snapshot().providers
 
 
 def _names(model: "ModelInfo") -> Iterator[str]:
@@ -123,10 +130,13 @@ def _base(price: "Decimal | TieredPrices | None", default: Decimal) -> Decimal:
     return price if isinstance(price, Decimal) else price.base
 
 
-def _source(found: "ModelInfo", model: str, price: "ModelPrice") -> str:
-    """The package and its version, under which name it lists the model, and whether dearer tiers were left out."""
+def _source(listed: "Provider", found: "ModelInfo", model: str, price: "ModelPrice") -> str:
+    """The package and its version, under which name it lists the model, and whose, and whether tiers were left out."""
     notes = [f"{PACKAGE} {version(PACKAGE)}"]
-    if found.id != model:
+    home = next(each.id for each in _providers() if any(found is one for one in each.models))
+    if home != listed.id:
+        notes.append(f"as {home}'s {found.id}")
+    elif found.id != model:
         notes.append(f"as {found.id}")
     if not all(isinstance(value, Decimal) for value in vars(price).values() if value is not None):
         notes.append("base tier")

@@ -22,8 +22,8 @@ from apps.ledger.errors import LedgerRowNotFoundError, PriceRefusedError
 from apps.ledger.models import Price
 from apps.ledger.price_list import BEGINNING, FREE, ListedPrice, Rates
 
-#: Providers that run inside nooble: nobody is paid for their work.
-FREE_PROVIDERS = frozenset({"local"})
+#: Providers whose work nobody is paid for by the token, and why. An operator who pays for it sets a price.
+FREE_PROVIDERS = {"local": "runs inside nooble", "ollama": "runs on the deployment's own machines"}
 
 Outcome = Literal["new", "changed", "unchanged", "kept", "unknown"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -123,10 +123,16 @@ def unpriced() -> list[Unpriced]:
         return [Unpriced(**row) for row in fetch_all(_UNPRICED)]
 
 
-def import_prices(models: Mapping[str, Iterable[str]], *, dry_run: bool = False) -> list[PriceChange]:
+def import_prices(
+    models: Mapping[str, Iterable[str]],
+    *,
+    deployments: Mapping[str, Mapping[str, str]] | None = None,
+    dry_run: bool = False,
+) -> list[PriceChange]:
     """Bring everybody's prices up to date with the package's list; returns what became of each model, by its name.
 
     Of each provider in ``models``: the models named, all that the list has, and those of entries that have no cost.
+    ``deployments`` says, by provider, which model a name stands for that the deployment has given it.
     A model's first import writes the history that the list knows, from 2020 on; later a price that is different now
     starts now, so that an import never changes what past calls cost. Doing it again does nothing.
     """
@@ -134,7 +140,10 @@ def import_prices(models: Mapping[str, Iterable[str]], *, dry_run: bool = False)
         # Imports wait for each other; the till, which only reads, does not wait.
         execute("LOCK TABLE ledger_price IN SHARE ROW EXCLUSIVE MODE")
         known = _known()
-        changes = [_change(provider, model, known.get((provider, model), [])) for provider, model in _wanted(models)]
+        changes = [
+            _change(provider, model, _listed(provider, model, deployments or {}), known.get((provider, model), []))
+            for provider, model in _wanted(models)
+        ]
         if not dry_run:
             Price.objects.bulk_create(row for change in changes for row in _rows(change))
     return changes
@@ -155,8 +164,8 @@ def _known() -> dict[tuple[str, str], list[Price]]:
     return known
 
 
-def _change(provider: str, model: str, known: Sequence[Price]) -> PriceChange:
-    listed, now = _listed(provider, model), clock.now()
+def _change(provider: str, model: str, listed: Sequence[ListedPrice], known: Sequence[Price]) -> PriceChange:
+    now = clock.now()
     current = next((price for price in known if price.starts_at <= now and not _is_over(price, now)), None)
     if not known:
         return PriceChange(outcome="new" if listed else "unknown", provider=provider, model=model, rows=listed)
@@ -166,10 +175,12 @@ def _change(provider: str, model: str, known: Sequence[Price]) -> PriceChange:
     return PriceChange(outcome="changed" if rows else "unchanged", provider=provider, model=model, rows=rows)
 
 
-def _listed(provider: str, model: str) -> list[ListedPrice]:
+def _listed(provider: str, model: str, deployments: Mapping[str, Mapping[str, str]]) -> list[ListedPrice]:
     if provider in FREE_PROVIDERS:
-        return [ListedPrice(starts_at=BEGINNING, rates=FREE, source="runs inside nooble")]
-    return price_list.prices(provider, model)
+        return [ListedPrice(starts_at=BEGINNING, rates=FREE, source=FREE_PROVIDERS[provider])]
+    meant = deployments.get(provider, {}).get(model, model)
+    found = price_list.prices(provider, meant)
+    return found if meant == model else [replace(row, source=f"{row.source}; it is {meant}") for row in found]
 
 
 def _begun(listed: Sequence[ListedPrice], current: Price | None, now: datetime) -> Iterable[ListedPrice]:

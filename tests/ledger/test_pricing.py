@@ -448,6 +448,30 @@ def test_a_model_that_was_used_is_matched_as_the_list_matches_it(undone: None, o
     assert [(entry.model, entry.difference_usd) for entry in found] == [(tuned, Decimal("0.3"))]
 
 
+def test_a_deployment_costs_what_the_model_does_that_it_stands_for(undone: None) -> None:
+    names = {"azure_openai": {"support-eu": "gpt-4o-mini", "thinker": "o3"}}
+    pricing.import_prices(names, deployments=names)
+    support, thinker = current("azure_openai", "support-eu"), current("azure_openai", "thinker")
+    # The list has no price of Azure's for the first: what the model's own maker asks for it.
+    assert support.fresh_input_usd == price_list.prices("openai", "gpt-4o-mini")[-1].rates.fresh_input_usd
+    assert support.source.endswith("as openai's gpt-4o-mini; it is gpt-4o-mini")
+    assert thinker.source.endswith("as o3-2025-04-16; it is o3")
+
+
+@pytest.mark.parametrize("provider", ["openai", "groq", "mistral", "azure_openai"])
+def test_every_provider_that_is_paid_by_the_token_is_in_the_list(provider: str) -> None:
+    known = {model.model for model in catalog.models(provider)}
+    priced = {model for model in known if price_list.prices(provider, model)}
+    assert len(known - priced) <= 1, known - priced
+
+
+def test_work_on_ones_own_machines_costs_nothing_until_an_operator_says_what(undone: None) -> None:
+    assert imported(ollama=["qwen3:8b"])["ollama", "qwen3:8b"].outcome == "new"
+    assert current("ollama", "qwen3:8b").fresh_input_usd == 0
+    pricing.set_price("ollama", "qwen3:8b", RATES, actor="operator")
+    assert imported(ollama=["qwen3:8b"])["ollama", "qwen3:8b"].outcome == "kept"
+
+
 def test_a_model_that_the_list_does_not_know_is_named(undone: None) -> None:
     assert imported(openai=["gpt-99"])["openai", "gpt-99"].outcome == "unknown"
 

@@ -22,7 +22,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         models = {name: [model.model for model in catalog.models(name)] for name in catalog.provider_names()}
-        changes = pricing.import_prices(models, dry_run=options["dry_run"])
+        deployments = {name: catalog.deployments(name) for name in models}
+        changes = pricing.import_prices(models, deployments=deployments, dry_run=options["dry_run"])
         for change in changes:
             if options["verbosity"] > 1 or (options["verbosity"] and change.outcome in WORTH_SAYING):
                 self._say(change)
