@@ -11,7 +11,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export DOCS ASK DATASET ROWS SEED PROFILE EXAMPLES
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos ledger-steps lint format requirements bench-retrieval bench-ledger clean
+.PHONY: help demo up test conformance chaos ledger-steps lint format requirements bench-retrieval bench-ledger clean
 
 help:  ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
@@ -24,6 +24,9 @@ up: $(VENV)/requirements.stamp  ## Run everything on this machine until Ctrl-C
 
 test: lint  ## Check the code and run the tests
 	$(BIN)/python -m pytest --ds settings.test
+
+conformance: $(VENV)/requirements-dev.stamp  ## Try every provider in every way, and print a table of how it does
+	@$(BIN)/python -m pytest --ds settings.test --quiet -p tests.conformance.report tests/conformance
 
 chaos: $(VENV)/requirements.stamp  ## Break everything under load, then check the books [SEED=n] [PROFILE=silent]
 	@$(BIN)/python -m tests.chaos $${SEED:+--seed "$$SEED"} $${PROFILE:+--profile "$$PROFILE"}
