@@ -83,6 +83,26 @@ class Variable:
     required_in: frozenset[str] = frozenset()
 
 
+def _key(name: str, provider: str, *, example: str) -> Variable:
+    """The variable of a provider's key."""
+    text = (
+        f"The deployment's own key for {provider}. Without it only tenants with a key of their own have the provider."
+    )
+    return Variable(name=name, section="Providers", help=text, example=example, options={"validate": _KEY}, default="")
+
+
+def _base_url(name: str, provider: str, *, example: str, meaning: str = "", check: Any = _HTTP_URL) -> Variable:
+    """The variable of a provider's address, which is another service's if it is set."""
+    return Variable(
+        name=name,
+        section="Providers",
+        help=meaning or f"Another service that speaks {provider}'s protocol.",
+        example=example,
+        options={"validate": check},
+        default_text=f"{provider}'s own",
+    )
+
+
 VARIABLES = (
     Variable(
         name="SECRET_KEY",
@@ -227,86 +247,27 @@ VARIABLES = (
         options={"validate": validate.Range(min=1)},
         default=20 * 1024 * 1024,
     ),
-    Variable(
-        name="OPENAI_API_KEY",
-        section="Providers",
-        help="The deployment's own key for OpenAI. Without it only tenants with a key of their own have the provider.",
-        example="sk-...",
-        options={"validate": _KEY},
-        default="",
-    ),
-    Variable(
-        name="OPENAI_BASE_URL",
-        section="Providers",
-        help="Another service that speaks OpenAI's protocol.",
-        example="https://llm.example.com/v1",
-        options={"validate": _HTTP_URL},
-        default_text="OpenAI's own",
-    ),
-    Variable(
-        name="GROQ_API_KEY",
-        section="Providers",
-        help="The deployment's own key for Groq. Without it only tenants with a key of their own have the provider.",
-        example="gsk_...",
-        options={"validate": _KEY},
-        default="",
-    ),
-    Variable(
-        name="GROQ_BASE_URL",
-        section="Providers",
-        help="Another service that speaks Groq's protocol. It must not end in `/v1`: the SDK adds the path.",
+    _key("OPENAI_API_KEY", "OpenAI", example="sk-..."),
+    _base_url("OPENAI_BASE_URL", "OpenAI", example="https://llm.example.com/v1"),
+    _key("GROQ_API_KEY", "Groq", example="gsk_..."),
+    _base_url(
+        "GROQ_BASE_URL",
+        "Groq",
         example="https://groq.example.com",
-        options={"validate": _groq_url},
-        default_text="Groq's own",
+        meaning="Another service that speaks Groq's protocol. It must not end in `/v1`: the SDK adds the path.",
+        check=_groq_url,
     ),
-    Variable(
-        name="ANTHROPIC_API_KEY",
-        section="Providers",
-        help="The deployment's own key for Anthropic. Without it the provider is off.",
-        example="sk-ant-...",
-        options={"validate": _KEY},
-        default="",
-    ),
-    Variable(
-        name="ANTHROPIC_BASE_URL",
-        section="Providers",
-        help="Another service that speaks Anthropic's protocol.",
-        example="https://claude.example.com",
-        options={"validate": _HTTP_URL},
-        default_text="Anthropic's own",
-    ),
-    Variable(
-        name="COHERE_API_KEY",
-        section="Providers",
-        help="The deployment's own key for Cohere. Without it the provider is off.",
-        example="co-...",
-        options={"validate": _KEY},
-        default="",
-    ),
-    Variable(
-        name="COHERE_BASE_URL",
-        section="Providers",
-        help="Another service that speaks version 2 of Cohere's protocol, such as a private deployment.",
+    _key("ANTHROPIC_API_KEY", "Anthropic", example="sk-ant-..."),
+    _base_url("ANTHROPIC_BASE_URL", "Anthropic", example="https://claude.example.com"),
+    _key("COHERE_API_KEY", "Cohere", example="co-..."),
+    _base_url(
+        "COHERE_BASE_URL",
+        "Cohere",
         example="https://cohere.example.com",
-        options={"validate": _HTTP_URL},
-        default_text="Cohere's own",
+        meaning="Another service that speaks version 2 of Cohere's protocol, such as a private deployment.",
     ),
-    Variable(
-        name="MISTRAL_API_KEY",
-        section="Providers",
-        help="The deployment's own key for Mistral. Without it the provider is off.",
-        example="Qm3v...",
-        options={"validate": _KEY},
-        default="",
-    ),
-    Variable(
-        name="MISTRAL_BASE_URL",
-        section="Providers",
-        help="Another service that speaks Mistral's protocol.",
-        example="https://mistral.example.com/v1",
-        options={"validate": _HTTP_URL},
-        default_text="Mistral's own",
-    ),
+    _key("MISTRAL_API_KEY", "Mistral", example="Qm3v..."),
+    _base_url("MISTRAL_BASE_URL", "Mistral", example="https://mistral.example.com/v1"),
     Variable(
         name="OLLAMA_BASE_URL",
         section="Providers",
@@ -333,14 +294,7 @@ VARIABLES = (
         options={"validate": validate.Range(min=512)},
         default=4096,
     ),
-    Variable(
-        name="AZURE_OPENAI_API_KEY",
-        section="Providers",
-        help="The deployment's own key for its resource of Azure OpenAI. Without it the provider is off.",
-        example="8c1d...",
-        options={"validate": _KEY},
-        default="",
-    ),
+    _key("AZURE_OPENAI_API_KEY", "its resource of Azure OpenAI", example="8c1d..."),
     Variable(
         name="AZURE_OPENAI_ENDPOINT",
         section="Providers",
