@@ -143,7 +143,7 @@ def test_a_call_on_its_way_that_fails_after_the_cancel_is_not_made_again(
 
 def test_cancelled_just_before_its_call_it_makes_none(scene: Scene, agent: str, question: str) -> None:
     run_id = held(scene, agent, question, "embeddings")
-    with agents_unreadable():
+    with conversations_unreadable():
         scene.fake.release()
         wait_until(lambda: scene.run(run_id).passages is not None, seconds=SECONDS)
         cancel(scene, run_id)
@@ -153,10 +153,10 @@ def test_cancelled_just_before_its_call_it_makes_none(scene: Scene, agent: str, 
 
 
 @contextmanager
-def agents_unreadable() -> Iterator[None]:
-    """Let nobody read what an agent says meanwhile, which is the last thing that a worker reads before it asks."""
+def conversations_unreadable() -> Iterator[None]:
+    """Let nobody read what was said before meanwhile, which is the last thing that a worker reads before it asks."""
     with transaction.atomic("owner"), connections["owner"].cursor() as cursor:
-        cursor.execute("LOCK TABLE agents_agentversion IN ACCESS EXCLUSIVE MODE")
+        cursor.execute("LOCK TABLE agents_message IN ACCESS EXCLUSIVE MODE")
         yield
 
 

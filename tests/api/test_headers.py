@@ -7,6 +7,7 @@ import pytest
 
 from apps.collections import documents, ingestion
 from apps.collections.models import Chunk, Document
+from apps.core import dispatch
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.headers import HEADERS
@@ -218,12 +219,19 @@ def test_vectors_of_the_collections_own_space_are_asked_for_in_vain(
 # Chunks
 
 
+@pytest.fixture
+def lost_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No message reaches a worker: what is delivered is delivered here."""
+    monkeypatch.setattr(dispatch, "_publish", lambda *_: None)
+
+
 def chunk_sizes(persona: Persona, document: str) -> list[int]:
     ingestion.chunk_document(persona.ctx, UUID(document), task_id="test")
     with unit_of_work(persona.ctx):
         return list(Chunk.objects.filter(document=UUID(document)).order_by("ordinal").values_list("tokens", flat=True))
 
 
+@pytest.mark.usefixtures("lost_messages")
 def test_a_document_is_cut_as_its_upload_says(owner: Persona, collection: str) -> None:
     document = upload(owner, collection, {"X-RAG-Chunk-Size": "64"}).json()["id"]
     ctx = context_of(owner, document)
@@ -236,6 +244,7 @@ def test_a_document_is_cut_as_its_upload_says(owner: Persona, collection: str) -
     assert max(chunk_sizes(owner, other)) > 64
 
 
+@pytest.mark.usefixtures("lost_messages")
 def test_a_document_that_is_tried_again_is_cut_as_its_upload_said(owner: Persona, collection: str) -> None:
     document = upload(owner, collection, {"X-RAG-Chunk-Size": "96"}).json()["id"]
     with unit_of_work(owner.ctx):
