@@ -330,6 +330,11 @@ def test_a_run_says_what_it_found_and_repaired(owner: Persona) -> None:
     assert "ledger_entry" in kept.read
 
 
+def own(found: dict[str, int]) -> dict[str, int]:
+    """Without the attempts that other tests left open, whose deadlines may pass between two comparisons."""
+    return {kind: number for kind, number in found.items() if kind != "open_past_deadline"}
+
+
 def test_books_that_differ_are_an_error_in_the_log_once(owner: Persona, caplog: pytest.LogCaptureFixture) -> None:
     settled(owner)
     reconcile(started_by="test")
@@ -338,15 +343,16 @@ def test_books_that_differ_are_an_error_in_the_log_once(owner: Persona, caplog: 
     run = reconcile(started_by="test")
     reconcile(started_by="test")
     differing = alarms(caplog, "the books differ", "run", "found", "repaired")
-    assert differing == [(str(run.pk), {"budget_spent": 1}, {"budget_spent": 1})]
+    of_this = [(each, own(found), own(repaired)) for each, found, repaired in differing if own(found)]
+    assert of_this == [(str(run.pk), {"budget_spent": 1}, {"budget_spent": 1})]
 
 
 def test_a_model_without_a_price_is_no_error_in_the_log(owner: Persona, caplog: pytest.LogCaptureFixture) -> None:
     reconcile(started_by="test")
     usage_without_a_price(owner)
     caplog.clear()
-    assert reconcile(started_by="test").found == {"unpriced_model": 1}
-    assert alarms(caplog, "the books differ") == []
+    assert own(reconcile(started_by="test").found) == {"unpriced_model": 1}
+    assert [found for (found,) in alarms(caplog, "the books differ", "found") if own(found)] == []
 
 
 def test_it_compares_from_the_first_day_asked_for(owner: Persona) -> None:
