@@ -21,7 +21,7 @@ from apps.core.context import ContextType
 from apps.core.errors import FieldError, InvalidRequestError, PreferenceConflictError
 
 MAX_COLLECTIONS = 20
-_LABEL = re.compile(r"[\w.:@/+-]{1,128}", re.ASCII)
+_LABEL = re.compile(schema.LABEL["pattern"])
 _NUMBERS = {int: "integer", float: "number"}
 
 #: What was sent, by the header's name, as it was read.
