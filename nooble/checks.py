@@ -13,9 +13,17 @@ from django.core.checks import CheckMessage, Error, register, run_checks
 from django.core.files.storage import Storage
 from django.utils.module_loading import import_string
 
-from apps.providers import catalog
-from apps.providers.catalog import ModelSpec, Work
-from apps.providers.errors import UnknownProviderError
+from apps.core import configuration
+from apps.core.configuration import InvalidSettingError, Level
+from apps.core.errors import NoobleError
+from apps.providers import catalog, choices
+from apps.providers.catalog import Work
+from apps.providers.errors import (
+    UnknownModelError,
+    UnknownProviderError,
+    UnsupportedDimensionsError,
+    UnsupportedOperationError,
+)
 from settings.env import InvalidEnvironmentError, report
 from settings.variables import VARIABLES
 
@@ -23,6 +31,14 @@ ENVIRONMENT = "environment"
 
 #: The beginning of the names of the variables that say who does the work.
 _DEFAULTS: dict[Work, str] = {"chat": "DEFAULT_CHAT", "embed": "DEFAULT_EMBEDDING"}
+#: By what is wrong with them: the number of the error, and the variable that says it.
+_FAULTS: dict[type[NoobleError], tuple[str, str]] = {
+    UnknownProviderError: ("E020", "{}_PROVIDER"),
+    UnsupportedOperationError: ("E021", "{}_PROVIDER"),
+    UnknownModelError: ("E022", "{}_MODEL"),
+    InvalidSettingError: ("E023", "WORK_SETTINGS_FILE"),
+    UnsupportedDimensionsError: ("E024", "{}_DIMENSIONS"),
+}
 _EXAMPLES = {variable.name: variable.example for variable in VARIABLES}
 
 
@@ -76,27 +92,28 @@ def default_keys(**_: Any) -> list[CheckMessage]:
 
 
 def _of_default(work: Work) -> Iterator[CheckMessage]:
-    prefix = _DEFAULTS[work]
-    provider, model = getattr(settings, f"{prefix}_PROVIDER"), getattr(settings, f"{prefix}_MODEL")
+    """What is wrong with the defaults for one kind of work: the rules are those that everybody's choices have."""
+    prefix, resolved = _DEFAULTS[work], configuration.resolve({})
     try:
-        does = catalog.provider(provider).does
-    except UnknownProviderError as error:
-        yield _error("E020", f"{prefix}_PROVIDER", error.detail)
-        return
-    if work not in does:
-        yield _error("E021", f"{prefix}_PROVIDER", f"{provider} does not {work}.", _providers_for(work))
-    elif catalog.is_known_not_to(work, provider, model):
-        names = [spec.model for spec in catalog.models(provider, work)]
-        text = f"{provider} has no model {model!r} to {work} with. Known are: {', '.join(names)}."
-        yield _error("E022", f"{prefix}_MODEL", text, names)
-    elif work == "embed":
-        yield from _of_length(catalog.model(provider, model), settings.DEFAULT_EMBEDDING_DIMENSIONS)
+        if work == "embed":
+            choices.require_embedding(resolved)
+        else:
+            # Only what the deployment itself sets is held against the model: nooble's own default is brought down.
+            is_set = "llm_config.max_tokens" in settings.WORK_SETTINGS
+            choices.require_chat(resolved, saved_at=Level.DEPLOYMENT if is_set else None)
+    except NoobleError as error:
+        number, variable = _FAULTS[type(error)]
+        yield _error(number, variable.format(prefix), error.detail, _examples(work, type(error)))
 
 
-def _of_length(facts: ModelSpec, length: int) -> Iterator[CheckMessage]:
-    if not facts.makes(length):
-        text = f"{facts.model} makes vectors of {facts.lengths_made} dimensions, not of {length}."
-        yield _error("E024", "DEFAULT_EMBEDDING_DIMENSIONS", text, [str(facts.dimensions)])
+def _examples(work: Work, fault: type[NoobleError]) -> list[str]:
+    """Values that would do in place of the one that does not; none, where that cannot be said."""
+    provider, model = (getattr(settings, f"{_DEFAULTS[work]}_{part}") for part in ("PROVIDER", "MODEL"))
+    if fault is UnsupportedOperationError:
+        return [name for name in catalog.provider_names() if work in catalog.provider(name).does]
+    if fault is UnknownModelError:
+        return [spec.model for spec in catalog.models(provider, work)]
+    return [str(catalog.model(provider, model).dimensions)] if fault is UnsupportedDimensionsError else []
 
 
 def _missing_keys() -> Iterator[CheckMessage]:
@@ -106,10 +123,6 @@ def _missing_keys() -> Iterator[CheckMessage]:
         for setting, variable in needed.items():
             if variable and not settings.NOOBLE_PROVIDERS.get(name, {}).get(setting):
                 yield _error("E025", variable, f"Not set, and {prefix}_PROVIDER is {name}, which needs it.")
-
-
-def _providers_for(work: Work) -> list[str]:
-    return [name for name in catalog.provider_names() if work in catalog.provider(name).does]
 
 
 def _error(number: str, variable: str, text: str, examples: Iterable[str] = ()) -> Error:

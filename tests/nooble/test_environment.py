@@ -213,9 +213,9 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     ("STORAGE_OPTIONS", storage(FILE_SYSTEM, bucket="hidden"), "unexpected keyword argument 'bucket'"),
     ("STORAGE_OPTIONS", storage(f"{__name__}.StorageThatRepeats", key="hidden"), "does not take them (ValueError)"),
     ("DEFAULT_CHAT_PROVIDER", {"DEFAULT_CHAT_PROVIDER": "acme"}, "no provider 'acme'"),
-    ("DEFAULT_EMBEDDING_PROVIDER", {"DEFAULT_EMBEDDING_PROVIDER": "groq"}, "groq does not embed"),
+    ("DEFAULT_EMBEDDING_PROVIDER", {"DEFAULT_EMBEDDING_PROVIDER": "groq"}, "groq makes no vectors"),
     ("DEFAULT_CHAT_MODEL", {"DEFAULT_CHAT_MODEL": "acme-7b"}, "no model 'acme-7b'"),
-    ("DEFAULT_CHAT_MODEL", {"DEFAULT_CHAT_MODEL": "wordllama-256"}, "no model 'wordllama-256' to chat with"),
+    ("DEFAULT_CHAT_MODEL", {"DEFAULT_CHAT_MODEL": "wordllama-256"}, "no model 'wordllama-256' for answers"),
     # Another provider is chosen, and the model left at its default.
     ("DEFAULT_EMBEDDING_MODEL", {"DEFAULT_EMBEDDING_PROVIDER": "openai"}, "no model 'wordllama-256'"),
     ("DEFAULT_EMBEDDING_DIMENSIONS", {"DEFAULT_EMBEDDING_DIMENSIONS": 100}, "64, 128, 256 dimensions, not of 100"),
