@@ -50,36 +50,12 @@ def configure() -> None:
 
 def build() -> Any:
     """The context of a question as the edge builds it, without what it reads from the database."""
-    from apps.core import clock, configuration  # noqa: PLC0415 - there are settings only now
-    from apps.core.configuration import Level  # noqa: PLC0415
-    from apps.core.context import (  # noqa: PLC0415
-        ExecutionContext,
-        LLMConfig,
-        ProcessingConfig,
-        RagCollection,
-        RagConfig,
-    )
+    from apps.core import clock, context  # noqa: PLC0415 - there are settings only now
     from apps.core.ids import new_id  # noqa: PLC0415
 
-    layers = {
-        Level.REQUEST: configuration.check({"llm_config.temperature": 0.1}, level=Level.REQUEST),
-        Level.AGENT: {"llm_config.max_tokens": 500, "rag_config.max_results": 8},
-        Level.TIER: configuration.check({"llm_config.retry_attempts": 2}, level=Level.TIER),
-    }
-    resolved = configuration.resolve(layers, kinds={"rag"})
-    rag = resolved.section("rag_config")
-    threshold = rag.pop("similarity_threshold")
-    collections = tuple(
-        RagCollection(
-            collection_id=new_id(),
-            embedding_model="wordllama-256",
-            embedding_dimensions=256,
-            similarity_threshold=threshold,
-        )
-        for _ in range(COLLECTIONS)
-    )
+    resolved = resolve()
     tenant = new_id()
-    return ExecutionContext(
+    return context.ExecutionContext(
         context_type="chat",
         deadline=clock.now() + timedelta(seconds=60),
         tenant_id=tenant,
@@ -90,12 +66,42 @@ def build() -> Any:
         agent_version=7,
         conversation_id=new_id(),
         session_id=str(new_id()),
-        llm_config=LLMConfig(**resolved.section("llm_config")),
-        rag_config=RagConfig(collections=collections, **rag),
-        processing_config=ProcessingConfig(**resolved.section("processing_config")),
+        llm_config=context.LLMConfig(**resolved.section("llm_config")),
+        rag_config=rag_config(**resolved.section("rag_config")),
+        processing_config=context.ProcessingConfig(**resolved.section("processing_config")),
         config_sources=dict(resolved.sources),
         query_type="rag",
     )
+
+
+def resolve() -> Any:
+    """The cascade, with something said at every level."""
+    from apps.core import configuration  # noqa: PLC0415 - there are settings only now
+    from apps.core.configuration import Level  # noqa: PLC0415
+
+    layers = {
+        Level.REQUEST: configuration.check({"llm_config.temperature": 0.1}, level=Level.REQUEST),
+        Level.AGENT: {"llm_config.max_tokens": 500, "rag_config.max_results": 8},
+        Level.TIER: configuration.check({"llm_config.retry_attempts": 2}, level=Level.TIER),
+    }
+    return configuration.resolve(layers, kinds={"rag"})
+
+
+def rag_config(similarity_threshold: float, **values: Any) -> Any:
+    """As many collections as a question may search."""
+    from apps.core import context  # noqa: PLC0415 - there are settings only now
+    from apps.core.ids import new_id  # noqa: PLC0415
+
+    collections = tuple(
+        context.RagCollection(
+            collection_id=new_id(),
+            embedding_model="wordllama-256",
+            embedding_dimensions=256,
+            similarity_threshold=similarity_threshold,
+        )
+        for _ in range(COLLECTIONS)
+    )
+    return context.RagConfig(collections=collections, **values)
 
 
 def median(work: Callable[[], Any], rounds: int) -> float:
