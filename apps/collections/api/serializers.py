@@ -202,3 +202,9 @@ def settings_of(wanted: dict[str, Any]) -> dict[str, Any]:
     embedding = {f"embedding_config.{name}": value for name, value in wanted.pop("embedding", {}).items()}
     names = ("chunk_size", "chunk_overlap")
     return embedding | {f"processing_config.{name}": wanted.pop(name) for name in names if name in wanted}
+
+
+def search_settings_of(wanted: dict[str, Any]) -> dict[str, Any]:
+    """A search request's settings by their dotted names."""
+    names = {"limit": "rag_config.max_results", "similarity_threshold": "rag_config.similarity_threshold"}
+    return {setting: wanted[name] for name, setting in names.items() if name in wanted}

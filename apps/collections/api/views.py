@@ -12,7 +12,7 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.collections import documents, retrieval, services
+from apps.collections import contexts, documents, retrieval, services
 from apps.collections.api.serializers import (
     ChunkSerializer,
     CollectionChangeSerializer,
@@ -25,6 +25,7 @@ from apps.collections.api.serializers import (
     SearchRequestSerializer,
     SearchResultSerializer,
     present_collection,
+    search_settings_of,
     settings_of,
 )
 from apps.collections.documents import Upload
@@ -37,15 +38,12 @@ from apps.collections.errors import (
     NotRetriableError,
 )
 from apps.collections.models import Chunk, Collection, Document
-from apps.core import configuration, headers
+from apps.core import headers
 from apps.core.api import idempotency
 from apps.core.api.parsers import JSONParser
 from apps.core.api.schema import raises
-from apps.core.configuration import InvalidSettingError, Level, Resolved
-from apps.core.context import ProcessingConfig
-from apps.core.db import unit_of_work
+from apps.core.configuration import InvalidSettingError
 from apps.core.errors import PreferenceConflictError, SlugTakenError
-from apps.core.headers import Sent
 from apps.gateway import errors as gateway
 from apps.gateway.types import Charge, OperationKind, TokenType
 from apps.providers import choices
@@ -125,11 +123,9 @@ class CollectionViewSet(TenantViewSet):
 
     def _create(self, wanted: dict[str, Any]) -> Response:
         who = entry.principal(self.request)
-        sent = headers.read(self.request)
-        settings = headers.merged(settings_of(wanted), sent, "embedding_config", "processing_config")
         collection = services.create_collection(
             self.ctx,
-            settings=settings,
+            settings=contexts.collection_settings(self.request, settings_of(wanted)),
             tier_defaults=who.tier_defaults,
             models_allowed=who.limits.models_allowed,
             **wanted,
@@ -138,17 +134,13 @@ class CollectionViewSet(TenantViewSet):
         return Response(self._present([collection])[0], status=201)
 
     def _search(self, pk: UUID, wanted: dict[str, Any], arrived: datetime) -> Response:
-        resolved = self._search_settings(pk, wanted)
-        ctx = entry.context(self.request, context_type="search", created_at=arrived).model_copy(
-            update={"processing_config": ProcessingConfig(**resolved.section("processing_config"))}
-        )
-        settings = resolved.section("rag_config")
+        asked = contexts.search(self.request, pk, search_settings_of(wanted), created_at=arrived)
         found = retrieval.retrieve(
-            ctx,
+            asked.ctx,
             wanted["query"],
             collections=[pk],
-            limit=settings["max_results"],
-            similarity_threshold=settings["similarity_threshold"],
+            limit=asked.limit,
+            similarity_threshold=asked.similarity_threshold,
             mode=wanted["mode"],
             charge=Charge(
                 operation=OperationKind.VECTOR_SEARCH,
@@ -160,17 +152,6 @@ class CollectionViewSet(TenantViewSet):
         )
         usage = {"embedding_tokens": found.counts.total_tokens, "token_source": found.counts.source}
         return Response({"results": HitSerializer(found.hits, many=True).data, "usage": usage})
-
-    def _search_settings(self, pk: UUID, wanted: dict[str, Any]) -> Resolved:
-        names = {"limit": "rag_config.max_results", "similarity_threshold": "rag_config.similarity_threshold"}
-        sent = _sent_about(pk, self.request)
-        if embedding := headers.overrides(sent, "embedding_config"):
-            with unit_of_work(self.ctx):
-                services.require_spaces(services.live_spaces(self.ctx, [pk]), embedding)
-        in_body = {setting: wanted[name] for name, setting in names.items() if name in wanted}
-        requested = headers.merged(in_body, sent, "rag_config")
-        tier = configuration.check(entry.principal(self.request).tier_defaults, level=Level.TIER)
-        return configuration.resolve({Level.REQUEST: requested, Level.TIER: tier})
 
     def _present(self, rows: Sequence[Collection]) -> Sequence[dict[str, Any]]:
         """The collections with their live spaces and document counts, in two queries however many they are."""
@@ -228,14 +209,14 @@ class CollectionDocumentViewSet(TenantViewSet):
         )
 
     def _add(self, collection_id: UUID, upload: Upload) -> Response:
-        who, sent = entry.principal(self.request), _sent_about(collection_id, self.request)
+        who = entry.principal(self.request)
         added = documents.add_document(
             entry.context(self.request, context_type="ingestion"),
             collection_id,
             upload,
             max_bytes=who.limits.max_upload_bytes,
             tier_defaults=who.tier_defaults,
-            requested=headers.overrides(sent, "embedding_config", "processing_config"),
+            requested=contexts.upload_settings(self.request, collection_id),
         )
         return Response(DocumentSerializer(added.document).data, status=202 if added.created else 200)
 
@@ -280,13 +261,6 @@ class DocumentViewSet(TenantViewSet):
     def _retry(self, pk: UUID) -> Document:
         tier_defaults = entry.principal(self.request).tier_defaults
         return documents.retry_document(self.ctx, pk, tier_defaults=tier_defaults)
-
-
-def _sent_about(collection_id: UUID, request: Request) -> Sent:
-    """The request's headers; they may not be about another collection than its address."""
-    sent = headers.read(request)
-    headers.agreed("address", collection_id, "X-Collection-ID", sent.get("X-Collection-ID"))
-    return sent
 
 
 def _media_type(text: str) -> str:
