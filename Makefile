@@ -8,10 +8,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-index-url --no-header
 
 # Documents for the demonstration and a question about them, the data set of a benchmark, what chaos begins with.
-export DOCS ASK DATASET ROWS SEED PROFILE EXAMPLES
+export DOCS ASK DATASET ROWS SEED PROFILE EXAMPLES QUESTIONS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test conformance chaos ledger-steps lint format requirements bench-retrieval bench-ledger clean
+.PHONY: help demo up test conformance chaos endurance ledger-steps lint format requirements bench-retrieval bench-ledger clean
 
 help:  ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
@@ -30,6 +30,9 @@ conformance: $(VENV)/requirements-dev.stamp  ## Try every provider in every way,
 
 chaos: $(VENV)/requirements.stamp  ## Break everything under load, then check the books [SEED=n] [PROFILE=silent]
 	@$(BIN)/python -m tests.chaos $${SEED:+--seed "$$SEED"} $${PROFILE:+--profile "$$PROFILE"}
+
+endurance: $(VENV)/requirements-dev.stamp  ## Ask a thousand questions, then count what is left in Redis [QUESTIONS=number]
+	ENDURANCE_QUESTIONS=$${QUESTIONS:-1000} $(BIN)/python -m pytest --ds settings.test tests/faults/test_life_cycle.py
 
 ledger-steps: $(VENV)/requirements-dev.stamp  ## Play with the ledger for longer [EXAMPLES=2000] [SEED=n]
 	LEDGER_EXAMPLES=$${EXAMPLES:-2000} LEDGER_SEED=$${SEED:-1} \
