@@ -149,13 +149,20 @@ _ALL = (
     _override("X-RAG-Chunk-Size", "processing_config.chunk_size"),
 )
 HEADERS: Mapping[str, Header] = {header.name: header for header in _ALL}
+_READ = "nooble.headers"
 EMBEDDING = ("X-Embedding-Provider", "X-Embedding-Model", "X-Embedding-Dimensions")
 
 
 def read(request: Request | HttpRequest) -> dict[str, Any]:
-    """What the request was sent with, by the header's name; raises InvalidRequestError for what cannot be read."""
-    sent = request.headers
-    return {name: header.value(sent[name]) for name, header in HEADERS.items() if name in sent}
+    """What the request was sent with, by the header's name; raises InvalidRequestError for what cannot be read.
+
+    It is read once and kept with the request, among what servers and middleware keep there.
+    """
+    if _READ not in request.META:
+        sent = request.headers
+        request.META[_READ] = {name: header.value(sent[name]) for name, header in HEADERS.items() if name in sent}
+    kept: dict[str, Any] = request.META[_READ]
+    return kept
 
 
 def overrides(sent: Sent, *sections: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a request becomes an ExecutionContext. Headers are read here, once, and nowhere behind it."""
+"""Where a request becomes an ExecutionContext. Headers are read at the API's edge, once, and nowhere behind it."""
 
 from datetime import datetime, timedelta
 from typing import Any
