@@ -29,6 +29,16 @@ from apps.providers.base import ChatRequest, Passage
 
 logger = logging.getLogger(__name__)
 
+#: What a consumer is told of an error whose detail is the business of another tenant, who pays; by the error's code.
+_OF_THE_PAYER = {
+    "budget_exceeded": "The budget of the agent's owner, who pays for its answers, does not cover this one. "
+    "Ask the owner.",
+    **dict.fromkeys(
+        ("credential_unreadable", "provider_authentication", "provider_not_configured"),
+        "The provider's key that the agent's owner pays with cannot be used. Ask the owner.",
+    ),
+}
+
 
 def answer(ctx: ExecutionContext, run_id: UUID, *, task_id: str) -> bool:
     """Answer the run's question, whatever an earlier delivery of it left behind."""
@@ -228,10 +238,9 @@ def _fail(ctx: ExecutionContext, run: Run, error: NoobleError) -> None:
 
 
 def _told(ctx: ExecutionContext, error: NoobleError) -> str:
-    """The error's detail as the consumer may read it: how another tenant's budget stands is that tenant's business."""
-    if error.reason == "budget_exceeded" and ctx.payer_tenant_id != ctx.tenant_id:
-        return "The budget of the agent's owner, who pays for its answers, does not cover this one. Ask the owner."
-    return error.detail
+    """The error's detail as the consumer may read it: another tenant's budget and keys are that tenant's business."""
+    is_payers_own = ctx.payer_tenant_id == ctx.tenant_id
+    return error.detail if is_payers_own else _OF_THE_PAYER.get(error.reason, error.detail)
 
 
 def _is_cancelled(ctx: ExecutionContext, run: Run) -> bool:

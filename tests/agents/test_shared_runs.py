@@ -17,6 +17,7 @@ from apps.core.db import operator_scope, unit_of_work
 from apps.ledger import statements
 from apps.ledger.models import Attempt, Entry, Operation
 from apps.ledger.types import digest
+from apps.tenants import credentials
 from apps.tenants.models import Tenant
 from nooble.processes import Supervisor
 from tests.api.test_authentication import check_problem
@@ -279,6 +280,19 @@ def test_the_payers_budget_refuses_and_the_others_is_not_asked(sharing: Sharing)
     # How the owner's budget stands is nothing the consumer may know.
     assert (str(spent + 1) in run.error_detail) == (sharing.payer == "consumer")
     assert "budget" in run.error_detail
+
+
+@pytest.mark.parametrize("provider", ["fake"], indirect=True)
+def test_the_payers_key_is_nothing_the_consumer_hears_of(sharing: Sharing) -> None:
+    credentials.store(sharing.paying.ctx, provider="fake", secret="sk-the-payers-own-key-0000")
+    sharing.consumer.fake.fail("401", match={"path": "chat"})
+    run = sharing.consumer.wait_for_run(sharing.consumer.ask(sharing.agent, QUESTION))
+    assert (run.status, run.error_code) == ("failed", "provider_authentication")
+    assert ("(401)" in run.error_detail) == (sharing.payer == "consumer")
+    assert ("Ask the owner" in run.error_detail) == (sharing.payer == "owner")
+    with unit_of_work(sharing.consumer.persona.ctx):
+        [operation] = Operation.objects.filter(run_id=run.pk, state="failed")
+    assert ("(401)" in operation.error_detail) == (sharing.payer == "consumer")
 
 
 @pytest.mark.parametrize("provider", ["fake"], indirect=True)

@@ -450,9 +450,11 @@ CREATE FUNCTION ledger_end(
 BEGIN
     UPDATE ledger_operation o
        SET state = p_state, error_code = p_error_code, lease_expires_at = NULL,
-           -- What a payer may spend is none of a consumer's business.
-           error_detail = CASE WHEN p_error_code = 'budget_exceeded' AND p_payer <> p_consumer THEN ''
-                               ELSE p_error_detail END,
+           -- What a payer may spend, and its keys, are none of a consumer's business.
+           error_detail = CASE WHEN p_payer <> p_consumer AND p_error_code IN (
+                                    'budget_exceeded', 'credential_unreadable', 'provider_authentication',
+                                    'provider_not_configured')
+                               THEN '' ELSE p_error_detail END,
            finished_at = clock_timestamp()
      WHERE o.id = p_operation_id AND o.state = 'pending' AND o.lease_epoch = coalesce(p_epoch, o.lease_epoch)
        AND o.tenant_id = p_consumer AND o.owner_tenant_id = p_owner AND o.payer_tenant_id = p_payer;
