@@ -8,7 +8,7 @@ any instant leaves rows from which the next one goes on.
 import functools
 import logging
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Literal, Never
 from uuid import UUID
 
@@ -48,29 +48,37 @@ DEADLINE_SLACK = 5.0
 DEFAULT_ATTEMPTS = 4
 
 
-def buy(ctx: ExecutionContext, charge: Charge, offer: Offer[Never, R]) -> Bought:
-    """Buy the operation that ``charge`` describes, or return what was bought before.
+def buy(ctx: ExecutionContext, charge: Charge, make: Callable[[], Offer[Never, R]]) -> Bought:
+    """Buy the operation that ``charge`` describes as ``make`` offers it, or return what was bought before.
 
     Raises the ledger's refusals (budget, conflict, in progress, ended) and, when the last attempt failed,
     its ProviderError. The operation has then ended as failed, or stays pending when a later call can succeed.
     """
     try:
-        next(purchase(ctx, charge, offer))
+        next(purchase(ctx, charge, make))
     except StopIteration as end:
         bought: Bought = end.value
         return bought
     raise AssertionError("a call at once passes nothing on")
 
 
-def purchase(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R]) -> Generator[E, None, Bought]:
+def purchase(ctx: ExecutionContext, charge: Charge, make: Callable[[], Offer[E, R]]) -> Generator[E, None, Bought]:
     """Buy as :func:`buy` does, and pass on what comes on the way.
 
-    When ``offer.cancelled`` says so, the operation is ended and CallCancelledError raised, with what was booked for it.
-    Closing the generator early does the same. It runs in one thread, whose database connection it uses; no transaction
-    is open while its caller has the word, and the operation's lease is kept until it is run to its end or closed.
+    ``make`` makes the offer. Where it raises, as there is no key for the provider any more, what was bought before is
+    given all the same. When ``offer.cancelled`` says so, the operation is ended and CallCancelledError raised, with
+    what was booked for it. Closing the generator early does the same. It runs in one thread, whose database connection
+    it uses; no transaction is open while its caller has the word, and the operation's lease is kept until it is run to
+    its end or closed.
     """
     if not outside_transactions():
         raise CallInTransactionError(f"{charge.operation} was called inside a transaction")
+    try:
+        offer = make()
+    except NoobleError:
+        if before := till.replay(ctx, charge):
+            return _replayed(before)
+        raise
     held = _hold(ctx, charge, offer)
     if isinstance(held, Replay):
         return _replayed(held)

@@ -7,7 +7,7 @@ the end of the grace period.
 
 import logging
 
-from apps.gateway import credentials
+from apps.gateway import sellers
 from apps.gateway.policy import written
 from apps.ledger import sweeping, till
 from apps.ledger.sweeping import UnknownAttempt
@@ -33,7 +33,7 @@ def resolve_unknown() -> int:
 
 def _resolved(attempt: UnknownAttempt) -> bool:
     try:
-        adapter = registry.askable(attempt.provider, credentials.of_payer(attempt, attempt.provider))
+        adapter = sellers.askable(attempt, attempt.provider)
         return adapter is not None and _closed_by(attempt, adapter.lookup(str(attempt.id)))
     except (ProviderError, CredentialUnreadableError):
         logger.warning("provider could not be asked", extra={"attempt": str(attempt.id)}, exc_info=True)

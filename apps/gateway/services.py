@@ -6,21 +6,21 @@ An answer that is shown while it is being written is bought with :func:`apps.gat
 import base64
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Never
 from uuid import UUID
 
 import numpy as np
 
 from apps.core.context import EmbeddingConfig, ExecutionContext
-from apps.gateway import credentials
+from apps.gateway import sellers
 from apps.gateway.offers import Bought, E, Offer, at_once
 from apps.gateway.purchase import buy
 from apps.gateway.resolution import counts_of
+from apps.gateway.sellers import Seller
 from apps.ledger import metadata, records
 from apps.ledger.types import Charge, TokenCounts
-from apps.providers import registry, tokens
+from apps.providers import tokens
 from apps.providers.base import (
-    Askable,
     ChatProvider,
     ChatRequest,
     ChatResult,
@@ -71,23 +71,25 @@ def complete(
     ``cancelled`` is asked before every call. When it says yes, none is made, the operation ends as cancelled and
     CallCancelledError is raised.
     """
-    credential = credentials.of_payer(ctx, provider)
-    adapter = registry.chat(provider, credential)
-    send = at_once(lambda attempt, timeout: adapter.complete(request, request_id=str(attempt), timeout=timeout))
-    offer = chat_offer(ctx, request, adapter, provider=provider, send=send)
-    offer = replace(offer, facts=credentials.facts(provider, credential), cancelled=cancelled)
+
+    def offer() -> Offer[Never, ChatResult]:
+        seller = sellers.chat(ctx, provider)
+        adapter = seller.adapter
+        send = at_once(lambda attempt, timeout: adapter.complete(request, request_id=str(attempt), timeout=timeout))
+        return replace(chat_offer(ctx, request, seller, provider=provider, send=send), cancelled=cancelled)
+
     return completion(buy(ctx, charge, offer))
 
 
 def chat_offer(
     ctx: ExecutionContext,
     request: ChatRequest,
-    adapter: ChatProvider,
+    seller: Seller[ChatProvider],
     *,
     provider: str,
     send: Callable[[UUID, float], Generator[E, None, ChatResult]],
 ) -> Offer[E, ChatResult]:
-    """An answer as it can be bought; ``send`` makes the call with ``adapter``."""
+    """An answer as it can be bought; ``send`` makes the call with the seller's adapter."""
     return Offer(
         provider=provider,
         model=request.model,
@@ -96,7 +98,8 @@ def chat_offer(
         send=send,
         counts=lambda result: counts_of(result.usage) if result.usage else estimate(request, result.text, provider),
         keep=lambda result: {"text": result.text, "finish_reason": result.finish_reason, "model": result.model},
-        lookup=adapter.lookup if isinstance(adapter, Askable) else None,
+        facts=seller.facts,
+        lookup=seller.lookup,
     )
 
 
@@ -126,29 +129,37 @@ def embed(
 
     With ``store`` they are written in the transaction that books them; without it (a query's) the operation keeps them.
     """
-    credential = credentials.of_payer(ctx, config.provider)
-    adapter = registry.embedding(config.provider, credential)
     request = EmbeddingRequest(
         model=config.model, texts=tuple(texts), dimensions=config.dimensions, input_type=input_type
     )
-    offer = Offer(
-        provider=config.provider,
-        model=config.model,
-        hold_tokens=sum(tokens.upper_bound(text, provider=config.provider, model=config.model) for text in texts),
-        timeout=DEFAULT_TIMEOUT_SECONDS,
-        send=at_once(lambda attempt, timeout: adapter.embed(request, request_id=str(attempt), timeout=timeout)),
-        check=lambda result: _check_shape(result, request),
-        counts=lambda result: _embedding_counts(result, request, config.provider),
-        keep=lambda result: store(result.vectors) if store else _packed(result.vectors),
-        keep_writes=store is not None,
-        facts=credentials.facts(config.provider, credential),
-        lookup=adapter.lookup if isinstance(adapter, Askable) else None,
-        cancelled=cancelled,
-    )
+
+    def offer() -> Offer[Never, EmbeddingResult]:
+        return replace(_embedding_offer(ctx, request, config.provider, store), cancelled=cancelled)
+
     # An entry is written for vectors of all texts or for none.
     of_texts = {**metadata.of_texts(texts), "dimensions": config.dimensions, "successes": len(texts), "failures": 0}
     charge = replace(charge, metadata={**of_texts, **charge.metadata})
     return _embedded(buy(ctx, charge, offer), stored=store is not None)
+
+
+def _embedding_offer(
+    ctx: ExecutionContext, request: EmbeddingRequest, provider: str, store: Store | None
+) -> Offer[Never, EmbeddingResult]:
+    seller = sellers.embedding(ctx, provider)
+    adapter = seller.adapter
+    return Offer(
+        provider=provider,
+        model=request.model,
+        hold_tokens=sum(tokens.upper_bound(text, provider=provider, model=request.model) for text in request.texts),
+        timeout=DEFAULT_TIMEOUT_SECONDS,
+        send=at_once(lambda attempt, timeout: adapter.embed(request, request_id=str(attempt), timeout=timeout)),
+        check=lambda result: _check_shape(result, request),
+        counts=lambda result: _embedding_counts(result, request, provider),
+        keep=lambda result: store(result.vectors) if store else _packed(result.vectors),
+        keep_writes=store is not None,
+        facts=seller.facts,
+        lookup=seller.lookup,
+    )
 
 
 def record_internal(

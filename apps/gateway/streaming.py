@@ -5,6 +5,7 @@ its attempt stays unknown with its hold, and what it had brought is noted as an 
 when another attempt begins; :class:`Reset` says so.
 """
 
+import functools
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
@@ -12,14 +13,13 @@ from typing import Literal
 from uuid import UUID
 
 from apps.core.context import ExecutionContext
-from apps.gateway import credentials
+from apps.gateway import sellers
 from apps.gateway.errors import CallCancelledError
-from apps.gateway.offers import Received
+from apps.gateway.offers import Offer, Received
 from apps.gateway.purchase import purchase
 from apps.gateway.services import Completion, chat_offer, completion, estimate
 from apps.gateway.upstream import Upstream
 from apps.ledger.types import Charge, TokenCounts
-from apps.providers import registry
 from apps.providers.base import ChatChunk, ChatProvider, ChatRequest, ChatResult
 from apps.providers.errors import ProviderError
 from apps.providers.lines import Line
@@ -88,18 +88,14 @@ def stream(
     close it (``contextlib.closing``), in the thread that began it and outside transactions: until then it keeps the
     operation's lease.
     """
-    credential = credentials.of_payer(ctx, provider)
-    adapter = registry.chat(provider, credential)
     looks = _Looks(cancelled, seconds=look_seconds)
-    answer = _Answer(adapter=adapter, request=request, provider=provider, cancelled=looks)
-    offer = chat_offer(ctx, request, adapter, provider=provider, send=answer.send)
-    offer = replace(
-        offer,
-        facts=credentials.facts(provider, credential),
-        received=answer.received,
-        keep_received=partial == "keep",
-        cancelled=cancelled,
-    )
+    answer = _Answer(request=request, provider=provider, cancelled=looks)
+
+    def offer() -> Offer[Event, ChatResult]:
+        seller = sellers.chat(ctx, provider)
+        made = chat_offer(ctx, request, seller, provider=provider, send=functools.partial(answer.send, seller.adapter))
+        return replace(made, received=answer.received, keep_received=partial == "keep", cancelled=cancelled)
+
     try:
         bought = yield from purchase(ctx, charge, offer)
     except CallCancelledError as error:
@@ -128,7 +124,6 @@ class _Looks:
 class _Answer:
     """One answer as it comes, over all its attempts."""
 
-    adapter: ChatProvider
     request: ChatRequest
     provider: str
     cancelled: Callable[[], bool]
@@ -142,10 +137,10 @@ class _Answer:
     #: The code of the error that broke off the attempt before.
     broken_by: str = ""
 
-    def send(self, attempt_id: UUID, timeout: float) -> Generator[Event, None, ChatResult]:
+    def send(self, adapter: ChatProvider, attempt_id: UUID, timeout: float) -> Generator[Event, None, ChatResult]:
         """One call: its pieces, then its result."""
         line = Line()
-        chunks = self.adapter.stream(self.request, request_id=str(attempt_id), timeout=timeout, line=line)
+        chunks = adapter.stream(self.request, request_id=str(attempt_id), timeout=timeout, line=line)
         with Upstream(chunks, line) as upstream:
             # From here on the call can cost something, and a caller who closes us at the reset cancels this attempt.
             void, self.text = self.text, ""

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.core import db
@@ -75,6 +76,25 @@ def hold(ctx: ExecutionContext, charge: Charge, call: Call, *, epoch: int = 0, c
         LEASE,
     )
     return _held(row, call)
+
+
+def replay(ctx: ExecutionContext, charge: Charge) -> Replay | None:
+    """What the operation brought, if it is done: for whoever cannot hold, as there is nobody to call. Locks nothing."""
+    with db.unit_of_work(ctx):
+        found = Attempt.objects.filter(
+            Q(state=AttemptState.SETTLED) | Q(estimate_entry_id__isnull=False),
+            operation__tenant_id=ctx.tenant_id,
+            operation__owner_tenant_id=ctx.owner_tenant_id,
+            operation__payer_tenant_id=ctx.payer_tenant_id,
+            operation__idempotency_key=charge.idempotency_key(ctx.tenant_id, ctx.created_at),
+            operation__payload_hash=charge.payload_hash,
+            operation__state=OperationState.DONE,
+        )
+        attempt = found.select_related("operation").first()
+    if attempt is None:
+        return None
+    result = attempt.operation.result or {}
+    return Replay(operation_id=attempt.operation_id, result=result, counts=counts_of(vars(attempt)))
 
 
 def settle(

@@ -11,6 +11,7 @@ from apps.core.context import EmbeddingConfig, ExecutionContext
 from apps.core.db import operator_scope, unit_of_work
 from apps.gateway import resolution
 from apps.gateway import services as gateway
+from apps.gateway.streaming import Done
 from apps.ledger import till
 from apps.ledger.models import Attempt, Entry
 from apps.ledger.types import Admitted, Call, TokenType
@@ -108,6 +109,11 @@ def test_a_key_that_was_changed_or_taken_back_is_not_used_again(
     assert keys_sent(fake_provider, question) == [SECRET, OTHER, DEPLOYMENTS]
 
 
+def _damage(persona: Persona) -> None:
+    with operator_scope("test"):
+        ProviderCredential.objects.filter(tenant=persona.tenant).update(encrypted_secret=b"damaged")
+
+
 def _take_back(persona: Persona) -> None:
     credentials.remove(persona.ctx, "fake")
 
@@ -128,12 +134,47 @@ def test_a_key_that_cannot_be_read_is_not_replaced_either(
     owner: Persona, fake_provider: FakeProvider, question: str, buy: Buy
 ) -> None:
     store(owner)
-    with operator_scope("test"):
-        ProviderCredential.objects.filter(tenant=owner.tenant).update(encrypted_secret=b"damaged")
+    _damage(owner)
     with pytest.raises(CredentialUnreadableError):
         buy(context(owner), question)
     assert keys_sent(fake_provider, question) == []
     assert check_books(owner.ctx).held_tokens == 0
+
+
+@EVERY_WAY
+def test_what_was_bought_is_given_again_although_there_is_no_key_any_more(
+    owner: Persona, fake_provider: FakeProvider, question: str, buy: Buy
+) -> None:
+    """The worker died between the booking and the answer's row, and the key was lost meanwhile."""
+    store(owner)
+    ctx = context(owner)
+    bought = buy(ctx, question)
+    _damage(owner)
+    assert _brought(buy(ctx, question)) == _brought(bought)
+    assert keys_sent(fake_provider, question) == [SECRET]
+    assert said(owner) == ["tenant"]
+
+
+def test_nothing_else_is_given_then_and_nothing_to_others(owner: Persona, stranger: Persona, question: str) -> None:
+    store(owner)
+    ctx = context(owner)
+    complete(ctx, question)
+    _damage(owner)
+    guest = context(stranger).model_copy(update=dict.fromkeys(("owner_tenant_id", "payer_tenant_id"), owner.tenant.pk))
+    for who, what in [(ctx, f"{question} 2"), (guest, question)]:
+        with pytest.raises(CredentialUnreadableError):
+            complete(who, what)
+
+
+def _brought(bought: object) -> object:
+    match bought:
+        case gateway.Completion():
+            return bought.text
+        case gateway.Embedded():
+            return bought.vectors.tolist() if bought.vectors is not None else None
+        case [*_, Done() as done]:
+            return done.completion.text
+    raise AssertionError(bought)
 
 
 def test_a_tenants_key_is_enough_where_the_deployment_has_none(owner: Persona, question: str, settings: Any) -> None:

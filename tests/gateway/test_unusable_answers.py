@@ -7,11 +7,10 @@ from typing import Never
 import pytest
 
 from apps.core.context import ExecutionContext
+from apps.gateway import sellers
 from apps.gateway.offers import Bought, Offer, at_once
 from apps.gateway.purchase import buy
 from apps.gateway.services import chat_offer
-from apps.gateway.types import Charge
-from apps.providers import registry
 from apps.providers.base import ChatRequest, ChatResult
 from apps.providers.errors import ProviderBadResponseError
 from tests.fakes.process import FakeProvider
@@ -36,15 +35,15 @@ def refusing(times: int) -> Check:
 
 def buy_checked(ctx: ExecutionContext, question: str, check: Check) -> Bought:
     charge, request = asked(question)
-    return buy(ctx, charge, replace(_offer(ctx, charge, request), check=check))
+    return buy(ctx, charge, lambda: replace(_offer(ctx, request), check=check))
 
 
-def _offer(ctx: ExecutionContext, charge: Charge, request: ChatRequest) -> Offer[Never, ChatResult]:
+def _offer(ctx: ExecutionContext, request: ChatRequest) -> Offer[Never, ChatResult]:
     assert ctx.llm_config is not None
     provider = ctx.llm_config.provider
-    adapter = registry.chat(provider)
-    send = at_once(lambda attempt, timeout: adapter.complete(request, request_id=str(attempt), timeout=timeout))
-    return chat_offer(ctx, request, adapter, provider=provider, send=send)
+    seller = sellers.chat(ctx, provider)
+    send = at_once(lambda attempt, timeout: seller.adapter.complete(request, request_id=str(attempt), timeout=timeout))
+    return chat_offer(ctx, request, seller, provider=provider, send=send)
 
 
 @pytest.mark.parametrize("provider", ["fake", "askable"])
