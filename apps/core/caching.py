@@ -1,26 +1,32 @@
 """What is remembered in Redis for a while. Never a fact: without it everything is only slower, and a key expires.
 
-``remembered`` and ``forget`` keep two promises to each other. Of many that ask at once for what is not there, one reads
-and the others wait for it. And what is forgotten after a commit is not remembered again from before it: forgetting
-leaves a mark for longer than a reading takes, under which a reader that began before the commit cannot write.
+Beside a value stands the *generation* of its key: a random token that the first reader makes, and that ``forget``
+deletes once the change has committed. A reader notes the generation before it reads, and what it remembers counts only
+while that one stands. So
+
+- what was read before a change never counts after it. A reader that writes late writes under a generation that is gone:
+  at worst over a newer value, which is then read once more;
+- of many that ask at once, right after a change too, one reads and the others wait for it. The lock is the
+  generation's: nobody waits for what was so before the change;
+- a generation that expired, or that Redis has lost, does not come again, nor does what was remembered under it. It
+  begins before whatever is read under it and ends after ``seconds``: nothing counts for longer;
+- where Redis is away everybody reads. A change that is made meanwhile shows when the generation expires.
 """
 
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 from django.core.cache import cache
 from django.db import transaction
 from redis import RedisError
 
-#: Longer than a query of one row takes, however slow the database is: it has a time limit of its own.
+#: Longer than a query of one row takes. Whoever takes longer than that is not waited for any more.
 READ_SECONDS = 5
-MARK_SECONDS = 60
 POLL_SECONDS = 0.01
-
-_MARK = "forgotten"
 
 
 class JSONSerializer:
@@ -38,58 +44,65 @@ def remembered(key: str, read: Callable[[], Any], *, seconds: int) -> Any:
 
     The caller is outside transactions, as it may wait. What ``read`` raises is raised, and not remembered.
     """
-    try:
-        found = cache.get(key)
-        if found is None and not cache.add(_reading(key), True, timeout=READ_SECONDS):
-            found = _waited_for(key)
-    except RedisError:
-        return read()
-    return _read(key, read, seconds) if found is None or found == _MARK else found
+    deadline = time.monotonic() + READ_SECONDS
+    while time.monotonic() < deadline:
+        generation, values = _look(key, seconds)
+        if values:
+            return values[0]
+        if generation is None:
+            break
+        with _turn(key, generation) as ours:
+            if ours:
+                return _read(key, generation, read, seconds)
+        time.sleep(POLL_SECONDS)
+    # Redis is away, or whoever reads has been at it for too long.
+    return read()
 
 
 def forget(key: str) -> None:
     """Have it read anew once the open transaction has committed; at once when there is none."""
-    # Robust: where Redis is away nothing is remembered, and what it had is forgotten when its time is up.
-    transaction.on_commit(lambda: cache.set(key, _MARK, timeout=MARK_SECONDS), robust=True)
+    # Robust: where Redis is away, what it had is forgotten when its time is up.
+    transaction.on_commit(lambda: cache.delete(_generation(key)), robust=True)
 
 
-def _read(key: str, read: Callable[[], Any], seconds: int) -> Any:
+def _look(key: str, seconds: int) -> tuple[str | None, list[Any]]:
+    """The generation that stands, and the value of it, if there is one; no generation where Redis is away."""
     try:
-        # Between our look and our turn to read somebody else may have read and gone.
-        found = _looked_up(key)
-        return _remember(key, read(), seconds) if found is None or found == _MARK else found
-    finally:
-        _done(key)
+        found = cache.get_many([key, _generation(key)])
+        generation = found.get(_generation(key)) or cache.get_or_set(_generation(key), uuid4().hex, timeout=seconds)
+    except RedisError:
+        return None, []
+    of, *values = found.get(key, [None])
+    return generation, values if of == generation else []
 
 
-def _looked_up(key: str) -> Any:
+def _read(key: str, generation: str, read: Callable[[], Any], seconds: int) -> Any:
+    # Between our look and our turn somebody else may have read and gone.
+    _, values = _look(key, seconds)
+    if values:
+        return values[0]
+    value = read()
     with contextlib.suppress(RedisError):
-        return cache.get(key)
-    return None
-
-
-def _remember(key: str, value: Any, seconds: int) -> Any:
-    with contextlib.suppress(RedisError):
-        # Not over a mark, nor over what somebody read later.
-        cache.add(key, value, timeout=seconds)
+        cache.set(key, [generation, value], timeout=seconds)
     return value
 
 
-def _done(key: str) -> None:
+@contextlib.contextmanager
+def _turn(key: str, generation: str) -> Iterator[bool]:
+    """Whether it is our turn to read. It is nobody else's meanwhile, for :data:`READ_SECONDS` at most."""
+    lock = f"{key}:reading:{generation}"
+    ends = time.monotonic() + READ_SECONDS
+    ours = False
     with contextlib.suppress(RedisError):
-        cache.delete(_reading(key))
+        ours = cache.add(lock, True, timeout=READ_SECONDS)
+    try:
+        yield ours
+    finally:
+        # Later than that it may be somebody else's.
+        if ours and time.monotonic() < ends:
+            with contextlib.suppress(RedisError):
+                cache.delete(lock)
 
 
-def _waited_for(key: str) -> Any:
-    """What somebody else reads just now; None when it did not come, or its reader has gone."""
-    deadline = time.monotonic() + READ_SECONDS
-    while time.monotonic() < deadline:
-        found = cache.get_many([key, _reading(key)])
-        if key in found or _reading(key) not in found:
-            return found.get(key)
-        time.sleep(POLL_SECONDS)
-    return None
-
-
-def _reading(key: str) -> str:
-    return f"{key}:reading"
+def _generation(key: str) -> str:
+    return f"{key}:generation"

@@ -1,8 +1,10 @@
 """What is remembered for a while: read once, and never from before it was forgotten."""
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -42,20 +44,48 @@ def remembered(key: str, read: Callable[[], Any]) -> Any:
     return caching.remembered(key, read, seconds=60)
 
 
-def test_what_was_read_is_not_read_again(key: str) -> None:
-    reader = Reader({"a": [1, None, "é"]})
-    assert [remembered(key, reader) for _ in range(3)] == [reader.value] * 3
-    assert reader.asked == 1
-
-
-def test_of_many_that_ask_at_once_one_reads_and_all_are_told(key: str) -> None:
-    reader = Reader()
+def ask_at_once(key: str, reader: Reader) -> set[str]:
+    """What many are told who all ask before the first has its answer."""
     reader.may_answer.clear()
     with ThreadPoolExecutor(THREADS) as pool:
         told = [pool.submit(remembered, key, reader) for _ in range(THREADS)]
         assert reader.begun.wait(timeout=30)
         reader.may_answer.set()
-        assert {future.result() for future in told} == {"read"}
+        return {future.result() for future in told}
+
+
+@contextmanager
+def reading(key: str, reader: Reader) -> Iterator[Future[Any]]:
+    """Somebody asks and is reading until the end of the block, or until ``reader`` may answer; what it is told."""
+    reader.may_answer.clear()
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(remembered, key, reader)
+        assert reader.begun.wait(timeout=30)
+        try:
+            yield told
+        finally:
+            reader.may_answer.set()
+
+
+@pytest.mark.parametrize("value", [{"a": [1, None, "é"]}, [], None])
+def test_what_was_read_is_not_read_again(key: str, value: Any) -> None:
+    reader = Reader(value)
+    assert [remembered(key, reader) for _ in range(3)] == [value] * 3
+    assert reader.asked == 1
+
+
+def test_of_many_that_ask_at_once_one_reads_and_all_are_told(key: str) -> None:
+    reader = Reader()
+    assert ask_at_once(key, reader) == {"read"}
+    assert reader.asked == 1
+
+
+def test_of_many_that_ask_right_after_a_change_one_reads_and_all_are_told(key: str) -> None:
+    remembered(key, Reader("before"))
+    caching.forget(key)
+    reader = Reader("after")
+    assert ask_at_once(key, reader) == {"after"}
+    assert remembered(key, reader) == "after"
     assert reader.asked == 1
 
 
@@ -68,16 +98,51 @@ def test_what_is_forgotten_is_read_anew_once_the_transaction_has_committed(key: 
 
 
 def test_what_was_read_before_it_was_forgotten_is_not_remembered(key: str) -> None:
-    slow = Reader("from before the commit")
-    slow.may_answer.clear()
-    with ThreadPoolExecutor(1) as pool:
-        told = pool.submit(remembered, key, slow)
-        assert slow.begun.wait(timeout=30)
+    with reading(key, Reader("from before the change")) as told:
         caching.forget(key)
-        slow.may_answer.set()
-        # It was asked before, and is told what was so then.
-        assert told.result() == "from before the commit"
+    # It was asked before, and is told what was so then.
+    assert told.result() == "from before the change"
     assert remembered(key, Reader("after")) == "after"
+
+
+def test_after_a_change_nobody_waits_for_who_reads_from_before_it_nor_is_told_that_later(key: str) -> None:
+    after = Reader("after")
+    with reading(key, Reader("from before the change")):
+        caching.forget(key)
+        assert [remembered(key, after) for _ in range(2)] == ["after"] * 2
+        assert after.asked == 1
+    assert remembered(key, after) == "after"
+
+
+def test_who_read_from_before_a_change_does_not_end_the_turn_of_who_reads_after_it(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after, late = Reader("before"), Reader("after"), Reader("late")
+    sleep = time.sleep
+
+    def wait(seconds: float) -> None:
+        # Set as well when it reads instead of waiting.
+        late.begun.set()
+        sleep(seconds)
+
+    with reading(key, before) as told:
+        caching.forget(key)
+        with reading(key, after), ThreadPoolExecutor(1) as pool:
+            before.may_answer.set()
+            assert told.result() == "before"
+            monkeypatch.setattr(time, "sleep", wait)
+            told_late = pool.submit(remembered, key, late)
+            assert late.begun.wait(timeout=30)
+            after.may_answer.set()
+            assert told_late.result() == "after"
+    assert late.asked == 0
+
+
+def test_who_reads_for_too_long_is_not_waited_for(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching, "READ_SECONDS", 3600)
+    with reading(key, Reader("slow")):
+        monkeypatch.setattr(caching, "READ_SECONDS", 1)
+        assert remembered(key, Reader("own")) == "own"
 
 
 def test_what_could_not_be_read_is_asked_for_again_at_once(key: str) -> None:
