@@ -40,11 +40,15 @@ def queue(name: str, tier: str) -> str:
 
 def publish_on_commit(name: str, *, signed_context: str, tier: str, ids: dict[str, str]) -> None:
     """Publish the task ``name`` with ``ids`` when the open transaction commits; at once when there is none."""
-    counters.observe("context_bytes", len(signed_context), buckets=CONTEXT_BYTES)
     # Resolved by name through the registry, not by ``send_task``, which would ignore eager mode and misspellings.
     task = current_app.tasks[name]
+
+    def publish() -> None:
+        _publish(task, {CONTEXT_HEADER: signed_context}, queue(name, tier), ids)
+        counters.observe("context_bytes", len(signed_context), buckets=CONTEXT_BYTES)
+
     # Robust: whatever the client of a broken broker raises, the row is committed and the other messages go out.
-    transaction.on_commit(lambda: _publish(task, {CONTEXT_HEADER: signed_context}, queue(name, tier), ids), robust=True)
+    transaction.on_commit(publish, robust=True)
 
 
 def publish_maintenance_on_commit(name: str, *, ids: dict[str, str]) -> None:

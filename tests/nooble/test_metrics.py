@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from django.db import transaction
 from django.db.models.functions import Now
 from django.test import Client
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
@@ -160,6 +161,24 @@ def test_the_sizes_of_contexts_are_told_as_prometheus_buckets(owner: Persona) ->
     buckets = [more("nooble_context_bytes_bucket", most) for most in ("512", "1024", "16384", "+Inf")]
     assert buckets == [0, 1, 1, 1]
     assert (more("nooble_context_bytes_sum"), more("nooble_context_bytes_count")) == (700, 1)
+
+
+def test_a_context_is_counted_when_it_travels_and_not_if_its_transaction_rolls_back(owner: Persona) -> None:
+    def publish() -> None:
+        dispatch.publish_on_commit("query.answer", signed_context="x" * 700, tier="free", ids={"run_id": str(uuid4())})
+
+    def contexts() -> int:
+        return counters.read("context_bytes").get(("1024",), 0)
+
+    before = contexts()
+    with transaction.atomic():
+        publish()
+        transaction.set_rollback(True)
+    assert contexts() == before
+    with transaction.atomic():
+        publish()
+        assert contexts() == before
+    assert contexts() == before + 1
 
 
 def test_without_redis_what_the_database_knows_is_told(owner: Persona, monkeypatch: pytest.MonkeyPatch) -> None:
