@@ -1,7 +1,8 @@
 """How often things happened that no row tells of, counted over all processes: a hash in Redis for each counter.
 
-They are lost with Redis, as counters of a process are with it; a monitor knows one that begins anew. Counting never
-fails and never waits for long: where Redis does not answer, it is left out for a while.
+They are lost with Redis, as counters of a process are with it, and begin anew after :data:`KEPT_SECONDS`, so that what
+is out of use makes room; a monitor knows a counter that begins anew. Counting never fails and never waits for long:
+where Redis does not answer, it is left out for a while.
 """
 
 import functools
@@ -18,17 +19,23 @@ logger = logging.getLogger(__name__)
 #: Labels can be a client's words: of a counter so many are told apart, and the rest are counted together.
 MAX_LABELS = 500
 OTHER = "other"
+#: A week, from the first count on.
+KEPT_SECONDS = 7 * 24 * 3600
 PAUSE_SECONDS = 10.0
 TIMEOUT_SECONDS = 0.25
 
-#: KEYS: the hash. ARGV: how many fields it may have, then field, field for the rest, number, for each thing counted.
+#: KEYS: the hash. ARGV: how many fields it may have and how long it lives, then field, field for the rest, number, for
+#: each thing counted. ``EXPIRE … NX`` would need Redis 7.
 _SCRIPT = """
-for i = 2, #ARGV, 3 do
+for i = 3, #ARGV, 3 do
     local field = ARGV[i]
     if redis.call('HEXISTS', KEYS[1], field) == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[1]) then
         field = ARGV[i + 1]
     end
     redis.call('HINCRBY', KEYS[1], field, ARGV[i + 2])
+end
+if redis.call('TTL', KEYS[1]) == -1 then
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
 """
 
@@ -49,7 +56,7 @@ def increase(counter: str, amounts: Sequence[tuple[Labels, int]]) -> None:
         return
     arguments = [part for labels, number in amounts for part in (_field(labels), _field(_rest(labels)), number)]
     try:
-        _client().eval(_SCRIPT, 1, _key(counter), MAX_LABELS, *arguments)
+        _client().eval(_SCRIPT, 1, _key(counter), MAX_LABELS, KEPT_SECONDS, *arguments)
     except RedisError:
         _silent_until = time.monotonic() + PAUSE_SECONDS
         logger.warning("not counted: Redis does not answer", extra={"counter": counter})

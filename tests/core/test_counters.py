@@ -37,6 +37,22 @@ def test_words_of_clients_do_not_fill_the_memory(counter: str, monkeypatch: pyte
     }
 
 
+def test_labels_that_filled_a_counter_make_room_a_week_after_the_first_of_them(
+    counter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counters, "MAX_LABELS", 1)
+    redis, key = counters._client(), counters._key(counter)
+    counters.count(counter, ("header", "old"))
+    assert counters.KEPT_SECONDS - 60 < redis.ttl(key) <= counters.KEPT_SECONDS
+    # The end of the week.
+    redis.expire(key, 60)
+    counters.count(counter, ("header", "new"))
+    assert 0 < redis.ttl(key) <= 60
+    redis.expire(key, 0)
+    counters.count(counter, ("header", "new"))
+    assert counters.read(counter) == {("header", "new"): 1}
+
+
 def test_a_value_is_counted_where_it_fits_in_first(counter: str) -> None:
     for value in (10, 11, 100, 101):
         counters.observe(counter, value, buckets=(10, 100))
