@@ -15,13 +15,14 @@ from django.http import HttpRequest
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
-from apps.core.api import schema
 from apps.core.configuration import SETTINGS, InvalidSettingError, Setting
 from apps.core.context import ContextType
 from apps.core.errors import FieldError, InvalidRequestError, PreferenceConflictError
 
 MAX_COLLECTIONS = 20
-_LABEL = re.compile(schema.LABEL["pattern"])
+#: A short name, as the schema shows it.
+LABEL = {"type": "string", "pattern": r"^[A-Za-z0-9_.:@/+-]{1,128}$"}
+_LABEL = re.compile(LABEL["pattern"])
 _NUMBERS = {int: "integer", float: "number"}
 
 #: What was sent, by the header's name, as it was read.
@@ -35,9 +36,11 @@ class Header:
     help: str
     #: Raises ValueError for a text that it refuses.
     read: Callable[[str], Any]
-    schema: Mapping[str, Any]
+    schema: dict[str, Any]
     #: The setting that it sets, if it does: its range is the header's, and it goes before the agent's.
     setting: str = ""
+    #: Whether it decides what is done. What does not is checked, or kept for the caller's records.
+    decides: bool = True
 
     def value(self, text: str) -> Any:
         """What the header says; of what cannot be read, or be set, an InvalidRequestError that names it."""
@@ -93,11 +96,12 @@ def _number(kind: type) -> Callable[[str], Any]:
 
 
 def _label(name: str, text: str) -> Header:
-    return Header(name=name, help=text, read=label, schema=schema.LABEL)
+    return Header(name=name, help=text, read=label, schema=LABEL, decides=False)
 
 
-def _id(name: str, text: str) -> Header:
-    return Header(name=name, help=text, read=identifier, schema=schema.UUID)
+def _id(name: str, text: str, *, decides: bool = True) -> Header:
+    schema = {"type": "string", "format": "uuid"}
+    return Header(name=name, help=text, read=identifier, schema=schema, decides=decides)
 
 
 def _override(name: str, setting: str) -> Header:
@@ -109,14 +113,14 @@ def _override(name: str, setting: str) -> Header:
 
 def _schema(setting: Setting) -> dict[str, Any]:
     if setting.type is str:
-        return schema.LABEL
+        return LABEL
     return {"type": _NUMBERS[setting.type], "minimum": setting.minimum, "maximum": setting.maximum}
 
 
 #: The kinds of work that a request can be.
 _CONTEXT_TYPES = tuple(kind for kind in get_args(ContextType) if kind != "maintenance")
 _ALL = (
-    _id("X-Tenant-ID", "The key decides the tenant; if this is sent, it must say the same."),
+    _id("X-Tenant-ID", "The key decides the tenant; if this is sent, it must say the same.", decides=False),
     _label("X-Tenant-Tier", "The tenant's tier; if this is sent, it must be right."),
     _label("X-Session-ID", "The realtime session that the request belongs to; generated if absent."),
     _label("X-User-ID", "The caller's own user, for its records."),
@@ -127,6 +131,7 @@ _ALL = (
         help="The kind of work; where it says that a question, a search or a document is another kind, it is refused.",
         read=context_type,
         schema={"type": "string", "enum": list(_CONTEXT_TYPES)},
+        decides=False,
     ),
     _id("X-Agent-ID", "The agent, if the body does not name it."),
     _id("X-Conversation-ID", "The conversation, if the body does not name it."),
@@ -165,6 +170,12 @@ def read(request: Request | HttpRequest) -> dict[str, Any]:
     return kept
 
 
+def deciding(request: Request) -> list[tuple[str, str]]:
+    """What the request was sent with that decides what is done, by the header's name, as it was written."""
+    sent = request.headers
+    return sorted((name, sent[name].strip()) for name, header in HEADERS.items() if header.decides and name in sent)
+
+
 def overrides(sent: Sent, *sections: str) -> dict[str, Any]:
     """The settings that the headers set, by dotted name: those of the sections that matter to the request."""
     settings = {HEADERS[name].setting: value for name, value in sent.items()}
@@ -197,4 +208,5 @@ def refused(name: str, why: str) -> InvalidRequestError:
 
 def parameters(names: Collection[str]) -> list[OpenApiParameter]:
     """The headers as the OpenAPI schema shows them."""
-    return [schema.header(name, HEADERS[name].help, HEADERS[name].schema) for name in names]
+    shown = (HEADERS[name] for name in names)
+    return [OpenApiParameter(each.name, each.schema, OpenApiParameter.HEADER, description=each.help) for each in shown]

@@ -12,21 +12,40 @@ from django.db import connection
 from apps.agents.models import Agent
 from apps.core import maintenance
 from apps.core.db import fetch_one, operator_scope, unit_of_work
+from apps.core.headers import HEADERS
 from apps.core.models import IdempotentResponse
 from tests.api.test_authentication import check_problem
+from tests.api.test_headers import make_collection, search
 from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene
 from tests.personas import Persona
 
 Post = Callable[..., Any]
+#: Headers that decide what is done, each with something that it may say.
+DECIDING = {
+    **dict.fromkeys(("X-Agent-ID", "X-Conversation-ID", "X-Collection-ID"), "00000000-0000-7000-8000-000000000001"),
+    "X-RAG-Collections": "[]",
+    **dict.fromkeys(("X-LLM-Provider", "X-Embedding-Provider"), "local"),
+    **dict.fromkeys(("X-LLM-Model", "X-Embedding-Model"), "a-model"),
+    **dict.fromkeys(("X-LLM-Temperature", "X-RAG-Similarity-Threshold"), "0.5"),
+    "X-LLM-Max-Tokens": "100",
+    "X-Embedding-Dimensions": "64",
+    "X-RAG-Results-Limit": "3",
+    "X-RAG-Chunk-Size": "128",
+}
+#: Those that are only checked, or kept.
+RECORDED = {
+    **dict.fromkeys(("X-Session-ID", "X-User-ID", "X-Request-Source", "X-Client-Version"), "another"),
+    "X-Context-Type": "chat",
+}
 
 
 def agent_body(**changes: Any) -> dict[str, Any]:
     return {"slug": f"a-{uuid4().hex[:8]}", "name": "Agent", **changes}
 
 
-def post(persona: Persona, body: dict[str, Any], key: str, path: str = "/api/v1/agents") -> Any:
-    return persona.api.post(path, body, format="json", headers={"Idempotency-Key": key})
+def post(persona: Persona, body: dict[str, Any], key: str, path: str = "/api/v1/agents", **headers: str) -> Any:
+    return persona.api.post(path, body, format="json", headers={"Idempotency-Key": key, **headers})
 
 
 def test_the_same_key_and_body_give_the_first_response_again(owner: Persona) -> None:
@@ -43,6 +62,42 @@ def test_the_same_key_and_body_give_the_first_response_again(owner: Persona) -> 
 def test_the_same_key_with_another_body_is_refused(owner: Persona) -> None:
     post(owner, agent_body(), "k-2")
     check_problem(post(owner, agent_body(), "k-2"), 422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize(("header", "value"), DECIDING.items())
+def test_the_same_key_with_a_header_that_decides_what_is_done_is_refused(
+    owner: Persona, header: str, value: str
+) -> None:
+    body = agent_body()
+    post(owner, body, "k-11")
+    check_problem(post(owner, body, "k-11", **{header: value}), 422, "idempotency_key_reused")
+
+
+def test_the_same_key_with_another_record_of_who_asks_gives_the_first_response_again(owner: Persona) -> None:
+    body = agent_body()
+    first = post(owner, body, "k-12", **{"X-User-ID": "one"})
+    own = {"X-Tenant-ID": str(owner.tenant.pk), "X-Tenant-Tier": owner.ctx.tenant_tier}
+    for header, value in {**RECORDED, **own}.items():
+        again = post(owner, body, "k-12", **{header: value})
+        assert (again.json(), again["Idempotent-Replayed"]) == (first.json(), "true")
+    assert {*DECIDING, *RECORDED, *own} == HEADERS.keys()
+
+
+def test_a_question_to_another_agent_is_not_answered_with_the_firsts_run(owner: Persona) -> None:
+    one, other = (post(owner, agent_body(), key).json()["id"] for key in ("k-13", "k-14"))
+    body = {"message": "Hello?"}
+    first, again = (post(owner, body, "k-15", "/api/v1/chat", **{"X-Agent-ID": one}) for _ in range(2))
+    assert (first.status_code, again.json()) == (202, first.json())
+    refused = post(owner, body, "k-15", "/api/v1/chat", **{"X-Agent-ID": other})
+    check_problem(refused, 422, "idempotency_key_reused")
+
+
+def test_a_search_with_other_headers_is_another(owner: Persona) -> None:
+    collection = str(make_collection(owner).json()["id"])
+    key = {"Idempotency-Key": "k-16"}
+    limits = {limit: search(owner, collection, {**key, "X-RAG-Results-Limit": limit}) for limit in ("1", "2")}
+    assert limits["1"].status_code == 200
+    check_problem(limits["2"], 422, "idempotency_key_reused")
 
 
 def test_a_request_that_failed_may_be_mended_under_its_key(owner: Persona) -> None:

@@ -20,7 +20,7 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.core import db
+from apps.core import db, headers
 from apps.core.context import ExecutionContext
 from apps.core.errors import ConflictError, FieldError, InvalidRequestError, NoobleError
 from apps.core.ids import new_id
@@ -110,8 +110,13 @@ def forget_old() -> int:
 
 
 def fingerprint(request: Request) -> str:
-    """SHA-256 of method, path and content; of a multipart body its fields and files, since its boundary varies."""
+    """SHA-256 of method, path, the headers that decide what is done, and content.
+
+    Of a multipart body it is its fields and files, since its boundary varies.
+    """
     digest = hashlib.sha256(f"{request.method} {request.get_full_path()}\n".encode())
+    for name, text in headers.deciding(request):
+        digest.update(f"{name}: {text}\n".encode())
     if hasattr(request.data, "lists"):
         for name, values in sorted(request.data.lists()):
             for value in values:
@@ -162,7 +167,7 @@ def _replay(first: IdempotentResponse, request_hash: str) -> Response:
 
 def _reused() -> IdempotencyKeyReusedError:
     return IdempotencyKeyReusedError(
-        "Use a new key for a new request; the old one belongs to the first request's body."
+        "Use a new key for a new request; the old one belongs to the first request's body and headers."
     )
 
 

@@ -20,12 +20,10 @@ from rest_framework import serializers
 from apps.core import errors
 from apps.core.api import examples, exceptions, idempotency
 from apps.core.errors import FieldError, NoobleError
+from apps.core.headers import LABEL
 
 T = TypeVar("T")
 Parameter = OpenApiParameter | serializers.Serializer[Any] | type[serializers.Serializer[Any]]
-#: A short name as headers take it.
-LABEL = {"type": "string", "pattern": r"^[A-Za-z0-9_.:@/+-]{1,128}$"}
-UUID = {"type": "string", "format": "uuid"}
 
 _VERBS = {"list": "list", "create": "create", "retrieve": "get", "partial_update": "update", "destroy": "delete"}
 _END_OF_SENTENCE = re.compile(r"\.(?=\s|$)")
@@ -82,7 +80,8 @@ def header(name: str, description: str, kind: Any = str, **more: Any) -> OpenApi
 REQUEST_ID = header("X-Request-ID", "Names the request in logs and errors; generated if absent, and echoed.", LABEL)
 IDEMPOTENCY_KEY = header(
     "Idempotency-Key",
-    "Sent again with the same body within seven days, the first response is given again and nothing happens twice.",
+    "Sent again with the same body and headers within seven days, the first response is given again and nothing "
+    "happens twice.",
     {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"},
 )
 REPLAYED = header(
