@@ -1,5 +1,6 @@
 """What every task does first: restore the context that came with the message, and refuse to run without one."""
 
+import contextlib
 import logging
 from typing import Any, ClassVar
 
@@ -31,11 +32,11 @@ class ContextTask(Task[Any, Any]):
     typing = False
     payload: ClassVar[type[Payload]]
 
-    def __call__(self, **arguments: Any) -> Any:
+    def __call__(self, /, *positional: Any, **named: Any) -> Any:
         """Run it with its tenant on every line that is logged."""
         ctx = self.ctx
         with bound_contextvars(tenant_id=str(ctx.tenant_id), context_id=str(ctx.context_id)):
-            return super().__call__(self._accepted(arguments))
+            return super().__call__(self._accepted(positional, named))
 
     @property
     def ctx(self) -> ExecutionContext:
@@ -50,13 +51,13 @@ class ContextTask(Task[Any, Any]):
     def task_id(self) -> str:
         return str(self.request.id or "")
 
-    def _accepted(self, arguments: dict[str, Any]) -> Payload:
-        try:
-            return self.payload.model_validate(arguments)
-        except ValidationError:
-            self._count_refused("payload")
-            # Not chained: a traceback would repeat what came.
-            raise PayloadRefusedError(f"{self.name} takes: {', '.join(self.payload.model_fields)}.") from None
+    def _accepted(self, positional: tuple[Any, ...], named: dict[str, Any]) -> Payload:
+        if not positional:
+            # Suppressed, not chained: a traceback would repeat what came.
+            with contextlib.suppress(ValidationError):
+                return self.payload.model_validate(named)
+        self._count_refused("payload")
+        raise PayloadRefusedError(f"{self.name} takes, by name: {', '.join(self.payload.model_fields)}.")
 
     def _count_refused(self, fault: str) -> None:
         logger.warning("message refused", extra={"task": self.name, "fault": fault})

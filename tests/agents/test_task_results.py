@@ -27,6 +27,7 @@ from tests.faults.scene import Scene, wait_until
 from tests.personas import Persona
 
 SECONDS = 30
+RUN_ID = "00000000-0000-7000-8000-000000000001"
 
 
 @pytest.fixture
@@ -120,11 +121,23 @@ def test_a_task_that_is_refused_does_not_keep_what_it_came_with(scene: Scene) ->
     assert counters.read("messages_refused")["query.answer", "forged"] == before + 1
 
 
-@pytest.mark.parametrize("payload", [{}, {"run_id": "hidden"}, {"run_id": str(uuid4()), "hidden": 1}])
-def test_a_task_whose_payload_is_none_is_refused_and_does_not_keep_it(scene: Scene, payload: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("positional", "named"),
+    [
+        ((), {}),
+        ((), {"run_id": "hidden"}),
+        ((), {"run_id": RUN_ID, "hidden": 1}),
+        ((), {"run_id": RUN_ID, "self": "hidden"}),
+        ((RUN_ID,), {}),
+        (("hidden",), {"run_id": RUN_ID}),
+    ],
+)
+def test_a_task_whose_payload_is_none_is_refused_and_does_not_keep_it(
+    scene: Scene, positional: tuple[Any, ...], named: dict[str, Any]
+) -> None:
     before = counters.read("messages_refused").get(("query.answer", "payload"), 0)
     sent = current_app.tasks["query.answer"].apply_async(
-        kwargs=payload, headers={CONTEXT_HEADER: scene.persona.ctx.sign()}, queue="query.professional"
+        positional, named, headers={CONTEXT_HEADER: scene.persona.ctx.sign()}, queue="query.professional"
     )
     task = done(sent.id)
     assert (task.status, json.loads(task.result)["exc_type"]) == ("FAILURE", "PayloadRefusedError")
