@@ -76,7 +76,16 @@ AREAS = (
     Area(
         title="Work",
         where="The `error` of a run or document.",
-        modules=("apps.core.work", "apps.core.context", "apps.core.dispatch"),
+        modules=("apps.core.work",),
+    ),
+    Area(
+        title="Messages",
+        where=(
+            "A message that no worker works on. The row stays as it is; the worker's log, the task's result and\n"
+            "`nooble_messages_refused` say so ([operations](operations.md#watching)). A request whose context would\n"
+            "be too large to travel is answered with `context_refused`, too."
+        ),
+        modules=("apps.core.context", "apps.core.dispatch"),
     ),
 )
 
