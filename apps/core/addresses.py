@@ -14,11 +14,24 @@ from apps.core.secrets import KEY
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: IPv6 that carries an IPv4 address, which a router on the way may unpack, to a private one: NAT64, 6to4, Teredo.
-_CARRYING = tuple(ipaddress.ip_network(each) for each in ("64:ff9b::/96", "2002::/16", "2001::/32"))
-#: By its number it is public, but on each of Azure's machines it is that machine's own host, which tells it secrets:
-#: Microsoft's "What is IP address 168.63.129.16?".
-_AZURE_HOST = ipaddress.ip_address("168.63.129.16")
+#: The IPv6 addresses of the internet. All others are a machine's or a network's own, and some of those are IPv4
+#: addresses in other words (NAT64, SIIT), which a router on the way may unpack.
+_UNICAST = ipaddress.ip_network("2000::/3")
+#: No service's addresses, though they are public by their number. What ``is_global`` knows of them differs from one
+#: release of Python to the next.
+_RESERVED = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        "2001::/23",  # for protocols: Teredo among them, which carries an IPv4 address
+        "2002::/16",  # 6to4, which carries one
+        "3fff::/20",  # for documentation
+        "192.0.0.0/24",  # for protocols; Oracle's cloud has metadata there
+        "192.88.99.0/24",  # routers of 6to4
+        # By its number it is public, but on each of Azure's machines it is that machine's own host, which tells it
+        # secrets: Microsoft's "What is IP address 168.63.129.16?".
+        "168.63.129.16/32",
+    )
+)
 
 
 class AddressRefusedError(ValueError):
@@ -69,7 +82,9 @@ def _resolved(parts: SplitResult) -> list[Address]:
 def _is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         address = address.ipv4_mapped or address
-    if address == _AZURE_HOST or any(address in network for network in _CARRYING):
+    if isinstance(address, ipaddress.IPv6Address) and address not in _UNICAST:
+        return False
+    if any(address in network for network in _RESERVED):
         return False
     # A group's address is no machine's, though most of them are reserved for nobody.
     return address.is_global and not address.is_multicast

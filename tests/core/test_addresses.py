@@ -8,7 +8,13 @@ import pytest
 from apps.core import addresses
 from apps.core.addresses import AddressRefusedError
 
-PUBLIC = ["https://8.8.8.8/v1", "https://8.8.8.8:8443", "https://[2606:4700::6810:84e5]/v1", "https://8.8.8.8/a@b"]
+PUBLIC = [
+    *("https://8.8.8.8/v1", "https://8.8.8.8:8443", "https://8.8.8.8/a@b"),
+    *("https://[2606:4700::6810:84e5]/v1", "https://[2001:4860:4860::8888]", "https://[::ffff:8.8.8.8]"),
+    # The neighbours of what is reserved.
+    *("https://192.0.1.1", "https://192.88.98.1", "https://192.88.100.1", "https://168.63.129.17"),
+    *("https://[2001:200::1]", "https://[2003::1]"),
+]
 PRIVATE = [
     *("https://localhost/v1", "https://127.0.0.1", "https://[::1]", "https://0.0.0.0", "https://[::]"),
     *("https://10.0.0.7/v1", "https://172.16.0.1", "https://192.168.1.1", "https://[fd00::1]"),
@@ -17,8 +23,14 @@ PRIVATE = [
     *("https://168.63.129.16", "https://[fd00:ec2::254]"),
     # The same address in other words.
     *("https://2130706433", "https://0x7f.1", "https://0177.0.0.1", "https://127.1"),
-    # IPv4 inside IPv6.
-    *("https://[::ffff:10.0.0.7]", "https://[64:ff9b::a00:7]", "https://[2002:a00:7::]", "https://[2001::f5ff:fff8]"),
+    # IPv4 inside IPv6: mapped, compatible, translated (NAT64 of everybody and of one's own, SIIT), 6to4, Teredo.
+    *("https://[::ffff:10.0.0.7]", "https://[::127.0.0.1]", "https://[64:ff9b::a00:7]", "https://[64:ff9b:1::7f00:1]"),
+    *("https://[::ffff:0:127.0.0.1]", "https://[2002:a00:7::]", "https://[2002:808:808::]"),
+    *("https://[2001::f5ff:fff8]", "https://[2001:0:4136:e378:8000:63bf:f7f7:f7f7]"),
+    # A site's own once, a router's segments, what is for protocols and for documentation.
+    *("https://[fec0::1]", "https://[5f00::1]", "https://[100::1]", "https://[4000::1]"),
+    *("https://192.0.0.192", "https://192.0.0.9", "https://192.88.99.1", "https://[2001:1::1]", "https://[2001:20::1]"),
+    *("https://[2001:db8::1]", "https://[3fff::1]", "https://192.0.2.1", "https://198.18.0.1", "https://203.0.113.1"),
     *("https://224.0.0.1", "https://[ff02::1]", "https://240.0.0.1", "https://255.255.255.255"),
 ]
 NO_URLS = [
