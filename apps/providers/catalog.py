@@ -54,6 +54,8 @@ class ProviderSpec:
     key_variable: str = ""
     #: The one that its address is read from, when every customer's is another and none can be assumed.
     url_variable: str = ""
+    #: Whether each of its customers has an address of its own, so that no tenant's key is good at the deployment's.
+    per_customer: bool = False
     framing: Framing = TEMPLATE_FRAMING
     #: Whose models it serves, under names of the deployment's; empty when they are its own.
     models_of: str = ""
@@ -146,12 +148,13 @@ PROVIDERS = {
             adapter="apps.providers.adapters.mistral.MistralProvider",
             key_variable="MISTRAL_API_KEY",
         ),
-        ProviderSpec(name="ollama", adapter="apps.providers.adapters.ollama.OllamaProvider"),
+        ProviderSpec(name="ollama", adapter="apps.providers.adapters.ollama.OllamaProvider", per_customer=True),
         ProviderSpec(
             name="azure_openai",
             adapter="apps.providers.adapters.azure_openai.AzureOpenAIProvider",
             key_variable="AZURE_OPENAI_API_KEY",
             url_variable="AZURE_OPENAI_ENDPOINT",
+            per_customer=True,
             framing=OPENAI_FRAMING,
             models_of="openai",
         ),

@@ -41,6 +41,8 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
         provider = cleaned.get("provider", self.instance.provider)
         if cleaned.get("secret") and not credentials.takes_key(provider):
             self.add_error(None, f"There is no provider {provider!r} that takes a tenant's key.")
+        if cleaned.get("base_url") == "" and credentials.needs_address(provider):
+            self.add_error("base_url", f"The deployment's {provider} is not the tenant's. Say where the key is good.")
         return cleaned
 
 
@@ -86,6 +88,6 @@ class ProviderCredentialAdmin(TenantRecordAdmin):
 
     def save_model(self, request: HttpRequest, obj: ProviderCredential, form: Any, change: Any) -> None:
         if secret := form.cleaned_data["secret"]:
-            stored, _ = credentials.store(services.context_of(obj.tenant), provider=obj.provider, secret=secret)
+            stored, _ = credentials.keep(services.context_of(obj.tenant), provider=obj.provider, secret=secret)
             obj.pk = stored.pk
         credentials.point(obj.pk, obj.base_url)

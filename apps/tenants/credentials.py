@@ -16,8 +16,9 @@ from apps.core.context import ExecutionContext
 from apps.core.db import Scope, operator_scope, unit_of_work
 from apps.core.errors import NotFoundError
 from apps.core.ids import NO_ID
+from apps.providers import catalog
 from apps.tenants import encryption
-from apps.tenants.errors import CredentialUnreadableError
+from apps.tenants.errors import AddressNotSetError, CredentialUnreadableError
 from apps.tenants.models import ProviderCredential
 from apps.tenants.types import ProviderKey
 
@@ -33,11 +34,29 @@ def takes_key(provider: str) -> bool:
     return "api_key" in settings.NOOBLE_PROVIDERS.get(provider, {})
 
 
+def needs_address(provider: str) -> bool:
+    """Whether a key is for an address of its tenant's own there: to the deployment's it would be given away."""
+    return provider in catalog.PROVIDERS and catalog.PROVIDERS[provider].per_customer
+
+
 def store(ctx: ExecutionContext, *, provider: str, secret: str) -> tuple[ProviderCredential, bool]:
     """Keep the secret of the context's tenant, in place of the one before; returns the row and whether it is new.
 
-    Of two at once the later one stays. Raises NotFoundError for a provider that takes no tenant's key.
+    Of two at once the later one stays. Raises NotFoundError for a provider that takes no tenant's key, and
+    AddressNotSetError where it needs an address that operators have not set.
     """
+    with unit_of_work(ctx):
+        row, is_new = keep(ctx, provider=provider, secret=secret)
+        if needs_address(provider) and not row.base_url:
+            raise AddressNotSetError(
+                f"Each customer of {provider} has an address of its own. Ask the operator to set yours, then store the "
+                "key again."
+            )
+    return row, is_new
+
+
+def keep(ctx: ExecutionContext, *, provider: str, secret: str) -> tuple[ProviderCredential, bool]:
+    """As :func:`store`, whatever its address is: for operators, who :func:`point` it in the same transaction."""
     if not takes_key(provider):
         known = ", ".join(sorted(filter(takes_key, settings.NOOBLE_PROVIDERS))) or "none"
         raise NotFoundError(f"There is no provider {provider!r} that takes a key of yours. There are: {known}.")

@@ -1,4 +1,4 @@
-from apps.core.errors import NoobleError, NotAuthenticatedError, PermissionDeniedError
+from apps.core.errors import ConflictError, NoobleError, NotAuthenticatedError, PermissionDeniedError
 
 
 class TenantMismatchError(PermissionDeniedError):
@@ -29,6 +29,12 @@ class MissingScopeError(PermissionDeniedError):
     """The key lacks the scope that this call needs."""
 
     code = "missing_scope"
+
+
+class AddressNotSetError(ConflictError):
+    """An operator has to set the address that the key is for first."""
+
+    code = "address_not_set"
 
 
 class CredentialUnreadableError(NoobleError):

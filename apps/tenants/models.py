@@ -155,7 +155,10 @@ class ProviderCredential(models.Model):
     hint = models.CharField(max_length=4, editable=False)
     #: Operators set it, and nobody else: the database sees to that.
     base_url = models.CharField(
-        max_length=500, blank=True, default="", help_text="Where the key is good. Empty: the deployment's address."
+        max_length=500,
+        blank=True,
+        default="",
+        help_text="Where the key is good; its tenant sees it. Empty: the deployment's address.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     rotated_at = models.DateTimeField(null=True, editable=False)

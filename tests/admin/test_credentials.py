@@ -61,6 +61,33 @@ def test_an_address_that_may_not_be_called_is_refused(operator: Client, owner: P
     assert kept(owner) == (SECRET, "")
 
 
+def test_a_key_for_an_address_of_its_tenants_is_set_with_it(operator: Client, owner: Persona, settings: Any) -> None:
+    azure = {"azure_openai": {"api_key": "k", "base_url": "https://operators.example.com"}}
+    settings.NOOBLE_PROVIDERS = {**settings.NOOBLE_PROVIDERS, **azure}
+    assert "Say where the key is good" in add(operator, owner, provider="azure_openai").content.decode()
+    assert add(operator, owner, provider="azure_openai", base_url=ELSEWHERE).status_code == 302
+    with unit_of_work(owner.ctx):
+        row = ProviderCredential.objects.get()
+    assert (row.provider, row.base_url) == ("azure_openai", ELSEWHERE)
+    page = operator.post(change_url(LABEL, row.pk), {"secret": "", "base_url": ""})
+    assert "Say where the key is good" in page.content.decode()
+    # Once it is set, the tenant may put its own key over it.
+    credentials.store(owner.ctx, provider="azure_openai", secret=OTHER)
+    key = credentials.of_payer(owner.ctx, "azure_openai")
+    assert key
+    assert (key.secret, key.base_url) == (OTHER, ELSEWHERE)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://me:secret@8.8.8.8", "https://8.8.8.8/v1?key=secret", "https://8.8.8.8/v1#secret"]
+)
+def test_an_address_that_its_tenant_may_see_holds_no_secret(
+    operator: Client, owner: Persona, url: str, address: str
+) -> None:
+    assert operator.post(url, {"secret": "", "base_url": address}).status_code == 200
+    assert kept(owner) == (SECRET, "")
+
+
 @pytest.mark.parametrize(
     "fields", [{"provider": "local"}, {"tenant": "nobody"}, {"secret": ""}, {"secret": "short"}, {"secret": "ü" * 20}]
 )

@@ -66,7 +66,7 @@ CONTRACT = {
         "results": "id kind state subject amount_tokens evidence times_seen first_seen_at last_seen_at resolved_at "
         "resolution",
     },
-    "getCredential": {"": "provider hint created_at rotated_at"},
+    "getCredential": {"": "provider hint base_url created_at rotated_at"},
     "getBudget": {
         "": "period limit_tokens spent_tokens held_tokens unknown_tokens available_tokens resets_at hard",
     },

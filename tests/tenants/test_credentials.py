@@ -41,7 +41,13 @@ def guest(persona: Persona, payer: Persona) -> Any:
 def test_a_key_is_stored_and_shown_by_its_end(owner: Persona) -> None:
     response = put(owner)
     assert response.status_code == 201
-    assert response.json() == {**response.json(), "provider": "fake", "hint": "irst", "rotated_at": None}
+    assert response.json() == {
+        **response.json(),
+        "provider": "fake",
+        "hint": "irst",
+        "base_url": "",
+        "rotated_at": None,
+    }
     assert kept(owner) == SECRET
     assert owner.api.get(HERE).json() == response.json()
     assert owner.api.get("/api/v1/credentials").json()["results"] == [response.json()]
@@ -113,6 +119,47 @@ def test_a_tenant_says_not_where_its_key_is_sent(owner: Persona) -> None:
     check_problem(response, 400, "invalid_request")
     assert response.json()["errors"][0]["code"] == "operators_only"
     assert kept(owner) is None
+
+
+@pytest.fixture(params=["azure_openai", "ollama"])
+def at_own_address(request: pytest.FixtureRequest, settings: Any) -> str:
+    """The path of a key for a provider whose address here is the operator's own."""
+    entry = {"api_key": "k", "base_url": "https://operators.example.com"}
+    settings.NOOBLE_PROVIDERS = {**settings.NOOBLE_PROVIDERS, request.param: entry}
+    return f"/api/v1/credentials/{request.param}"
+
+
+def by_operator(persona: Persona, path: str, base_url: str) -> None:
+    """Set up by an operator: the tenant's address, and something in the place of its key."""
+    with operator_scope("test"):
+        row, _ = credentials.keep(persona.ctx, provider=path.rpartition("/")[2], secret=OTHER)
+        credentials.point(row.pk, base_url)
+
+
+def test_a_key_for_an_address_of_ones_own_waits_for_it(owner: Persona, at_own_address: str) -> None:
+    problem = check_problem(put(owner, path=at_own_address), 409, "address_not_set")
+    assert "Ask the operator" in problem["detail"]
+    check_problem(owner.api.get(at_own_address), 404, "not_found")
+    by_operator(owner, at_own_address, "https://8.8.8.8/v1")
+    response = put(owner, path=at_own_address)
+    assert (response.status_code, response.json()["base_url"]) == (200, "https://8.8.8.8/v1")
+    assert owner.api.get(at_own_address).json() == response.json()
+    key = credentials.of_payer(owner.ctx, at_own_address.rpartition("/")[2])
+    assert key
+    assert (key.secret, key.base_url) == (SECRET, "https://8.8.8.8/v1")
+
+
+def test_whoever_forgets_such_a_key_forgets_its_address(owner: Persona, at_own_address: str) -> None:
+    by_operator(owner, at_own_address, "https://8.8.8.8/v1")
+    assert owner.api.delete(at_own_address).status_code == 204
+    check_problem(put(owner, path=at_own_address), 409, "address_not_set")
+
+
+def test_a_key_that_was_left_without_its_address_is_not_replaced(owner: Persona, at_own_address: str) -> None:
+    by_operator(owner, at_own_address, "")
+    before = owner.api.get(at_own_address).json()
+    check_problem(put(owner, path=at_own_address), 409, "address_not_set")
+    assert owner.api.get(at_own_address).json() == before
 
 
 def test_the_database_lets_a_tenant_not_say_it_either(owner: Persona) -> None:

@@ -28,6 +28,7 @@ MEMBER_REQUEST = {name: MEMBER[name] for name in ("username", "role")}
 CREDENTIAL = {
     "provider": "openai",
     "hint": "4fQ2",
+    "base_url": "",
     "created_at": "2026-03-02T09:04:35.171903Z",
     "rotated_at": "2026-04-02T08:11:20.660412Z",
 }

@@ -88,10 +88,11 @@ class CredentialSerializer(serializers.ModelSerializer[ProviderCredential]):
 
     class Meta:
         model = ProviderCredential
-        fields = ["provider", "hint", "created_at", "rotated_at"]
+        fields = ["provider", "hint", "base_url", "created_at", "rotated_at"]
         read_only_fields = fields
         extra_kwargs = {
             "hint": {"help_text": "The last four characters."},
+            "base_url": {"help_text": "Where operators have it sent; empty: to the deployment's address."},
             "rotated_at": {"help_text": "When another key took the place of the one before; null: it is the first."},
         }
 

@@ -18,6 +18,7 @@ from apps.tenants.api.serializers import (
     MemberRequestSerializer,
     MemberSerializer,
 )
+from apps.tenants.errors import AddressNotSetError
 from apps.tenants.members import AlreadyMemberError
 from apps.tenants.models import ApiKey, Member, ProviderCredential
 from apps.tenants.types import Scope
@@ -75,7 +76,7 @@ class CredentialViewSet(TenantViewSet):
         """Show what is known of the tenant's own key for a provider. The key itself is not shown."""
         return Response(CredentialSerializer(credentials.find(self.ctx, provider)).data)
 
-    @raises(NotFoundError)
+    @raises(NotFoundError, AddressNotSetError)
     @extend_schema(
         request=CredentialRequestSerializer,
         responses={200: CredentialSerializer, 201: CredentialSerializer},

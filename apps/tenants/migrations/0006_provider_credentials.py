@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="Where the key is good. Empty: the deployment's address.",
+                        help_text="Where the key is good; its tenant sees it. Empty: the deployment's address.",
                         max_length=500,
                     ),
                 ),

@@ -43,8 +43,8 @@ AREAS = (
     Area(
         title="Tenants",
         where=(
-            "Any call; `already_member` only `POST /members`. `credential_unreadable` as the errors of providers do:\n"
-            "searches, and the `error` of a run or document."
+            "Any call; `already_member` only `POST /members`, `address_not_set` only `PUT /credentials/{provider}`.\n"
+            "`credential_unreadable` as the errors of providers do: searches, and the `error` of a run or document."
         ),
         modules=("apps.tenants.errors", "apps.tenants.members"),
     ),
