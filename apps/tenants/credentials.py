@@ -127,7 +127,7 @@ def _after(last: UUID) -> list[ProviderCredential]:
 def _is_under_first_key(row: ProviderCredential) -> bool:
     try:
         return encryption.key_name(bytes(row.encrypted_secret)) == encryption.first_key()
-    except CredentialUnreadableError:
+    except encryption.UnreadableError:
         return False
 
 
@@ -135,7 +135,6 @@ def _encrypted_again(row: ProviderCredential) -> bool:
     try:
         secret = _secret(row)
     except CredentialUnreadableError:
-        logger.exception("credential cannot be read", extra={"credential": str(row.pk), "tenant": str(row.tenant_id)})
         return False
     encrypted = encryption.encrypt(secret, tenant_id=row.tenant_id, provider=row.provider)
     # A secret that its tenant stores meanwhile wins.
@@ -145,4 +144,13 @@ def _encrypted_again(row: ProviderCredential) -> bool:
 
 
 def _secret(row: ProviderCredential) -> str:
-    return encryption.decrypt(bytes(row.encrypted_secret), tenant_id=row.tenant_id, provider=row.provider)
+    """The row's secret. Why it cannot be read stands in the log alone: who is told may be another tenant's guest."""
+    try:
+        return encryption.decrypt(bytes(row.encrypted_secret), tenant_id=row.tenant_id, provider=row.provider)
+    except encryption.UnreadableError as error:
+        whose = {"credential": str(row.pk), "tenant": str(row.tenant_id), "provider": row.provider}
+        logger.exception("credential cannot be read", extra={**whose, "reason": str(error)})
+        raise CredentialUnreadableError(
+            f"The paying tenant's key for {row.provider} cannot be read just now. Try again later; if that does not "
+            "help, it has to be stored again."
+        ) from error

@@ -12,12 +12,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
-from apps.tenants.errors import CredentialUnreadableError
-
 #: Before everything: how the rest is laid out. One byte for the length of the key's name, the name, the nonce.
 _VERSION = b"\x01"
 #: What GCM is made for. Random ones may meet after 2**32 secrets under one key (NIST SP 800-38D, 8.3).
 _NONCE_BYTES = 12
+
+
+class UnreadableError(ValueError):
+    """A secret cannot be read; its text says why, for operators alone: it names the deployment's keys."""
 
 
 def encrypt(secret: str, *, tenant_id: UUID, provider: str) -> bytes:
@@ -30,18 +32,18 @@ def encrypt(secret: str, *, tenant_id: UUID, provider: str) -> bytes:
 
 
 def decrypt(encrypted: bytes, *, tenant_id: UUID, provider: str) -> str:
-    """The secret again; raises CredentialUnreadableError when its key is gone, or it is not this row's."""
+    """The secret again; raises UnreadableError when its key is gone, or it is not this row's."""
     name = key_name(encrypted)
     end_of_head = 2 + len(name)
     head, rest = encrypted[:end_of_head], encrypted[end_of_head:]
     nonce, sealed = rest[:_NONCE_BYTES], rest[_NONCE_BYTES:]
     key = settings.CREDENTIAL_KEYS.get(name)
     if key is None:
-        raise _unreadable(f"CREDENTIAL_KEYS lacks the key {name!r}, with which it was encrypted.")
+        raise UnreadableError(f"CREDENTIAL_KEYS lacks the key {name!r}, with which it was encrypted.")
     try:
         return AESGCM(key).decrypt(nonce, sealed, _bound_to(head, tenant_id, provider)).decode()
     except (InvalidTag, ValueError) as error:
-        raise _unreadable(f"It was damaged, or the key {name!r} is not the one that it was encrypted with.") from error
+        raise UnreadableError(f"It was damaged, or the key {name!r} is not the one that encrypted it.") from error
 
 
 def first_key() -> str:
@@ -51,15 +53,11 @@ def first_key() -> str:
 
 
 def key_name(encrypted: bytes) -> str:
-    """The name of the key that encrypted it; raises CredentialUnreadableError."""
+    """The name of the key that encrypted it; raises UnreadableError."""
     length = encrypted[1] if len(encrypted) > 1 else 0
     if encrypted[:1] != _VERSION or not length:
-        raise _unreadable("It is not laid out as this version does it.")
+        raise UnreadableError("It is not laid out as this version does it.")
     return encrypted[2 : 2 + length].decode("ascii", "replace")
-
-
-def _unreadable(why: str) -> CredentialUnreadableError:
-    return CredentialUnreadableError(f"{why} Store the secret again, or ask the operator.")
 
 
 def _bound_to(head: bytes, tenant_id: UUID, provider: str) -> bytes:

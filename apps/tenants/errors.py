@@ -38,7 +38,9 @@ class AddressNotSetError(ConflictError):
 
 
 class CredentialUnreadableError(NoobleError):
-    """The tenant's own key for the provider cannot be read."""
+    """The paying tenant's own key for the provider cannot be read."""
 
     code = "credential_unreadable"
     status = 503
+    # Another host may have what this one lacks, as while the keys of credentials are rotated.
+    retryable = True

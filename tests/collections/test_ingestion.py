@@ -5,6 +5,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.conf import settings
+from django.db.models.functions import Now
+from django.test import override_settings
 
 from apps.collections import ingestion
 from apps.collections.models import Document, EmbeddingBatch
@@ -14,6 +16,7 @@ from apps.core.work import MAX_DELIVERIES
 from apps.ledger import till
 from apps.ledger.models import Operation
 from apps.ledger.types import Admitted, Call
+from apps.tenants import credentials
 from apps.tenants.models import Tenant, Tier
 from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene
@@ -118,6 +121,22 @@ def test_a_document_fails_for_the_reason_for_which_its_operation_had_ended(
     ingestion.embed_batch(owner.ctx, batch.pk, task_id="next")
     after = scene.document(document.pk)
     assert (after.status, after.error_code, after.error_detail) == ("failed", told, "It said no.")
+
+
+def test_a_document_waits_while_the_payers_key_cannot_be_read(owner: Persona, fake_provider: FakeProvider) -> None:
+    """As on a host that does not have the new key of the deployment's yet."""
+    with override_settings(CREDENTIAL_KEYS={"new": bytes(range(32))}):
+        credentials.store(owner.ctx, provider="fake", secret="sk-tenants-own-key-4242")
+    scene = Scene(persona=owner, fake=fake_provider, provider="fake")
+    document = chunk(scene)
+    batch = first_batch(owner, document.pk)
+    ingestion.embed_batch(owner.ctx, batch, task_id=str(uuid4()))
+    assert (scene.document(document.pk).status, scene.attempts()) == ("embedding", [])
+    with unit_of_work(owner.ctx):
+        assert EmbeddingBatch.objects.filter(pk=batch, available_at__gt=Now()).update(available_at=Now()) == 1
+    with override_settings(CREDENTIAL_KEYS={"new": bytes(range(32))}):
+        ingestion.embed_batch(owner.ctx, batch, task_id=str(uuid4()))
+    assert scene.document(document.pk).status == "ready"
 
 
 def test_the_operation_of_a_batch_that_is_given_up_ends_with_its_reason(

@@ -177,6 +177,23 @@ def _brought(bought: object) -> object:
     raise AssertionError(bought)
 
 
+def test_why_a_key_cannot_be_read_is_told_in_the_log_alone(
+    owner: Persona, question: str, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asks may be another tenant than the one whose key it is, and neither has the deployment's keys."""
+    settings.CREDENTIAL_KEYS = {"2026a": bytes(range(32))}
+    store(owner)
+    settings.CREDENTIAL_KEYS = {"2026b": bytes(range(32, 64))}
+    with pytest.raises(CredentialUnreadableError) as caught:
+        complete(context(owner), question)
+    assert "key for fake cannot be read just now. Try again later" in caught.value.detail
+    assert not any(word in caught.value.detail for word in ("CREDENTIAL_KEYS", "2026", SECRET, str(owner.tenant.pk)))
+    [logged] = [record for record in caplog.records if record.getMessage() == "credential cannot be read"]
+    assert (vars(logged)["tenant"], vars(logged)["provider"]) == (str(owner.tenant.pk), "fake")
+    assert "CREDENTIAL_KEYS lacks the key '2026a'" in vars(logged)["reason"]
+    assert SECRET not in caplog.text
+
+
 def test_a_tenants_key_is_enough_where_the_deployment_has_none(owner: Persona, question: str, settings: Any) -> None:
     entry = {**settings.NOOBLE_PROVIDERS["fake"], "api_key": ""}
     settings.NOOBLE_PROVIDERS = {**settings.NOOBLE_PROVIDERS, "openai": entry}

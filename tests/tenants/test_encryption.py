@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from apps.tenants import encryption
-from apps.tenants.errors import CredentialUnreadableError
 
 SECRET = "sk-a-secret-of-a-tenant"
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
@@ -39,7 +38,7 @@ def test_no_two_are_alike() -> None:
 def test_it_is_good_for_its_own_row_alone() -> None:
     stored = encrypted()
     for row in ({"tenant_id": uuid4()}, {"provider": "groq"}):
-        with pytest.raises(CredentialUnreadableError):
+        with pytest.raises(encryption.UnreadableError):
             decrypted(stored, **row)
 
 
@@ -54,14 +53,14 @@ def test_the_first_key_encrypts_and_each_decrypts(settings: Any) -> None:
 def test_without_its_key_it_is_named_and_not_read(settings: Any) -> None:
     stored = encrypted()
     settings.CREDENTIAL_KEYS = {"new": NEW}
-    with pytest.raises(CredentialUnreadableError, match="'old'"):
+    with pytest.raises(encryption.UnreadableError, match="'old'"):
         decrypted(stored)
 
 
 def test_another_key_of_the_same_name_does_not_read_it(settings: Any) -> None:
     stored = encrypted()
     settings.CREDENTIAL_KEYS = {"old": NEW}
-    with pytest.raises(CredentialUnreadableError):
+    with pytest.raises(encryption.UnreadableError):
         decrypted(stored)
 
 
@@ -70,11 +69,11 @@ def test_one_that_was_changed_anywhere_is_not_read() -> None:
     for place in range(len(stored)):
         changed = bytearray(stored)
         changed[place] ^= 1
-        with pytest.raises(CredentialUnreadableError):
+        with pytest.raises(encryption.UnreadableError):
             decrypted(bytes(changed))
 
 
 @pytest.mark.parametrize("stored", [b"", b"\x01", b"\x01\x00", b"\x01\x03old", b"\x02\x03old" + bytes(40)])
 def test_what_is_none_of_ours_is_not_read(stored: bytes) -> None:
-    with pytest.raises(CredentialUnreadableError):
+    with pytest.raises(encryption.UnreadableError):
         decrypted(stored)
