@@ -66,6 +66,13 @@ def is_allowed(provider: str, model: str, allowed: Sequence[str]) -> bool:
     return not allowed or any(fnmatchcase(f"{provider}/{model}", pattern) for pattern in allowed)
 
 
+def not_allowed(resolved: Resolved, allowed: Sequence[str]) -> list[str]:
+    """What the configuration answers and embeds with and a plan does not have, as ``provider/model``."""
+    chosen = [resolved.section(name) for name in ("llm_config", "embedding_config")]
+    lacking = [each for each in chosen if not is_allowed(each["provider"], each["model"], allowed)]
+    return [f"{each['provider']}/{each['model']}" for each in lacking]
+
+
 def _require(work: Work, provider: str, model: str, allowed: Sequence[str]) -> ModelSpec:
     if work not in catalog.provider(provider).does:
         able = [name for name in catalog.provider_names() if work in catalog.provider(name).does]

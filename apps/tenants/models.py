@@ -39,7 +39,8 @@ class Tier(models.Model):
         models.CharField(max_length=200),
         default=list,
         blank=True,
-        help_text="Patterns of provider/model, comma-separated, e.g. groq/*,openai/gpt-4o-mini. Empty: all.",
+        help_text="Patterns of provider/model, comma-separated, e.g. local/*,groq/*,openai/gpt-4o-mini. They must "
+        "include what the tier's defaults, or else the deployment's, answer and embed with. Empty: all.",
     )
     defaults = models.JSONField(
         default=dict, blank=True, help_text='Settings for this tier, e.g. {"rag_config.max_results": 8}.'
@@ -56,10 +57,14 @@ class Tier(models.Model):
         try:
             accepted = configuration.check(self.defaults, level=Level.TIER)
             resolved = configuration.resolve({Level.TIER: accepted})
-            choices.require_chat(resolved, allowed=self.models_allowed, saved_at=Level.TIER)
-            choices.require_embedding(resolved, allowed=self.models_allowed)
+            choices.require_chat(resolved, saved_at=Level.TIER)
+            choices.require_embedding(resolved)
         except NoobleError as error:
             raise ValidationError({"defaults": error.detail}) from error
+        if missing := choices.not_allowed(resolved, self.models_allowed):
+            why = "which the tier's defaults, or else the deployment's, answer or embed with"
+            step = "Add it, or name another one in the tier's defaults."
+            raise ValidationError({"models_allowed": [f"They lack {model}, {why}. {step}" for model in missing]})
 
 
 class Tenant(models.Model):

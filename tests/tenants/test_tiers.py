@@ -250,7 +250,33 @@ def test_a_plan_has_the_models_that_it_names_and_no_others(operator: Client, tie
     assert ask(tenant, agent, provider="groq", model="openai/gpt-oss-20b").status_code == 202
 
 
-def test_a_plan_has_the_models_that_it_answers_with_itself(operator: Client, tier: Tier) -> None:
-    response = edit(operator, tier, models_allowed="groq/*")
-    [told] = response.context["adminform"].form.errors["defaults"]
-    assert "does not have local's extractive" in told
+@pytest.mark.parametrize(
+    ("allowed", "missing"),
+    [
+        ("groq/*", ["local/extractive", "local/wordllama-256"]),
+        ("local/extractive", ["local/wordllama-256"]),
+        ("local/wordllama-*,openai/*", ["local/extractive"]),
+    ],
+)
+def test_a_plan_has_the_models_that_it_answers_and_embeds_with_itself(
+    operator: Client, tier: Tier, allowed: str, missing: list[str]
+) -> None:
+    errors = edit(operator, tier, models_allowed=allowed).context["adminform"].form.errors
+    assert list(errors) == ["models_allowed"]
+    told = [told.partition(", which")[0] for told in errors["models_allowed"]]
+    assert told == [f"They lack {model}" for model in missing]
+
+
+def test_a_plan_without_the_deployments_models_names_others_in_its_defaults(operator: Client, tier: Tier) -> None:
+    defaults = {
+        "llm_config.provider": "groq",
+        "llm_config.model": "llama-3.3-70b-versatile",
+        "embedding_config.provider": "openai",
+        "embedding_config.model": "text-embedding-3-small",
+    }
+    edited(operator, tier, models_allowed="groq/*,openai/text-*", defaults=json.dumps(defaults))
+
+
+def test_the_example_of_a_plans_models_can_be_saved(operator: Client, tier: Tier) -> None:
+    text = str(Tier._meta.get_field("models_allowed").help_text)
+    edited(operator, tier, models_allowed=text.partition("e.g. ")[2].partition(". ")[0])

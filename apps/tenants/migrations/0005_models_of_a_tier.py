@@ -17,7 +17,8 @@ class Migration(migrations.Migration):
                 base_field=models.CharField(max_length=200),
                 blank=True,
                 default=list,
-                help_text="Patterns of provider/model, comma-separated, e.g. groq/*,openai/gpt-4o-mini. Empty: all.",
+                help_text="Patterns of provider/model, comma-separated, e.g. local/*,groq/*,openai/gpt-4o-mini. They must "
+                "include what the tier's defaults, or else the deployment's, answer and embed with. Empty: all.",
                 size=None,
             ),
         ),
