@@ -103,7 +103,7 @@ def principal_of(
 
 
 def tier_of(ctx: ExecutionContext) -> Tier:
-    """The plan of the context's tenant, as it is now."""
+    """The plan that the context names, as that is now; the tenant may have been put on another one since."""
     return _tier(ctx.tenant_tier)
 
 
