@@ -47,10 +47,9 @@ def first_batch(persona: Persona, document: UUID) -> UUID:
 @pytest.fixture
 def cohere(fake_provider: FakeProvider) -> Iterator[None]:
     """The fake as Cohere, which takes 96 texts in one call."""
-    before = settings.NOOBLE_PROVIDERS["cohere"]
-    settings.NOOBLE_PROVIDERS["cohere"] = {"api_key": "k", "base_url": fake_provider.url}
-    yield
-    settings.NOOBLE_PROVIDERS["cohere"] = before
+    entry = {"api_key": "k", "base_url": fake_provider.url}
+    with override_settings(NOOBLE_PROVIDERS={**settings.NOOBLE_PROVIDERS, "cohere": entry}):
+        yield
 
 
 @pytest.fixture
