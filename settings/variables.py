@@ -271,10 +271,11 @@ VARIABLES = (
     Variable(
         name="OLLAMA_BASE_URL",
         section="Providers",
-        help="Where Ollama listens.",
+        help="Where Ollama listens, if not where it does by default on the same machine.",
         example="http://gpu-1.internal:11434/v1",
         options={"validate": _HTTP_URL},
-        default="http://localhost:11434/v1",
+        # The adapter's own. A value would say that something else may stand there, which may have any model.
+        default_text="`http://localhost:11434/v1`",
     ),
     Variable(
         name="OLLAMA_API_KEY",

@@ -260,6 +260,14 @@ def test_a_model_that_only_the_service_can_know_is_taken() -> None:
         checks.require_environment()
 
 
+@pytest.mark.parametrize("provider", ["ollama", "openai"])
+def test_no_provider_has_the_local_models_unless_it_is_told_to_be_elsewhere(provider: str) -> None:
+    given = PRODUCTION | {"DEFAULT_CHAT_PROVIDER": provider, "DEFAULT_CHAT_MODEL": "extractive"}
+    result = run("manage.py", "check", **given)
+    assert "DEFAULT_CHAT_MODEL: " in result.stderr
+    assert f"{provider} has no model 'extractive' for answers" in result.stderr
+
+
 def test_a_command_that_calls_no_provider_needs_no_key() -> None:
     chosen = {"DEFAULT_CHAT_PROVIDER": "openai", "DEFAULT_CHAT_MODEL": "gpt-4o-mini"}
     assert run("manage.py", "check", **PRODUCTION | chosen).returncode == 0
