@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.agents import answering, configurations, services
 from apps.agents.errors import AgentNotFoundError
-from apps.core import dispatch
+from apps.core import caching, dispatch
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from tests.api.test_authentication import check_problem
@@ -114,6 +114,16 @@ def test_a_prompt_is_read_anew_for_each_version_and_each_owner(owner: Persona, s
     assert told(owner.ctx, 1) != "Be brief."
     with pytest.raises(AgentNotFoundError):
         told(stranger.ctx, 2)
+
+
+@pytest.mark.parametrize("shape", [{"version": 1, "settings": {}}, {"answers_with": "gpt-4o"}, [1, 2], "an agent"])
+def test_what_another_release_remembers_in_a_shape_of_its_own_is_read_anew(
+    owner: Persona, agent: str, shape: Any
+) -> None:
+    caching.remembered(configurations._key(UUID(agent)), lambda: shape, seconds=60)
+    assert results(owner, agent) == 3
+    owner.api.patch(f"{AGENTS}/{agent}", {"rag": {"max_results": 4}}, format="json")
+    assert results(owner, agent) == 4
 
 
 def test_without_redis_questions_are_answered_all_the_same(owner: Persona, agent: str, settings: Any) -> None:
