@@ -38,7 +38,7 @@ def create_agent(
             ctx,
             agent,
             prompt=prompt,
-            settings=_checked(ctx, settings or {}),
+            settings=_judged(ctx, configuration.check(settings or {}, level=Level.AGENT)),
             collections=_own(ctx, collection_ids),
             fallback_models=_checked_fallbacks(fallback_models),
         )
@@ -102,22 +102,36 @@ def _add_version(ctx: ExecutionContext, agent: Agent, **fields: Any) -> None:
 
 
 def _changed(ctx: ExecutionContext, version: AgentVersion, changes: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {**version.settings, **changes.get("settings", {})}
-    return {
+    """The fields of the next version. What is not changed stays, even if nobody could choose it any more."""
+    changed: dict[str, Any] = {
         "prompt": changes.get("prompt", version.prompt),
-        "settings": _checked(ctx, {name: value for name, value in settings.items() if value is not None}),
-        "collections": _own(ctx, changes["collections"]) if "collections" in changes else version.collections,
-        "fallback_models": _checked_fallbacks(changes.get("fallback_models", version.fallback_models)),
+        "settings": version.settings,
+        "collections": version.collections,
+        "fallback_models": version.fallback_models,
     }
+    if "settings" in changes:
+        changed["settings"] = _changed_settings(ctx, version.settings, changes["settings"])
+    if "collections" in changes:
+        changed["collections"] = _own(ctx, changes["collections"])
+    if "fallback_models" in changes:
+        changed["fallback_models"] = _checked_fallbacks(changes["fallback_models"])
+    return changed
 
 
-def _checked(ctx: ExecutionContext, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _changed_settings(ctx: ExecutionContext, before: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What the agent sets itself from now on; None takes a value back."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    kept = {name: value for name, value in before.items() if name not in wanted}
+    settings = kept | configuration.check(given, level=Level.AGENT)
+    return _judged(ctx, settings) if wanted.keys() & choices.CHAT_SETTINGS else settings
+
+
+def _judged(ctx: ExecutionContext, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings, once it is certain that the agent can answer with them and with what its tier says besides."""
-    accepted = configuration.check(settings, level=Level.AGENT)
     tier = tenants.tier_of(ctx)
-    layers = {Level.AGENT: accepted, Level.TIER: configuration.check(tier.defaults, level=Level.TIER)}
+    layers = {Level.AGENT: settings, Level.TIER: configuration.check(tier.defaults, level=Level.TIER)}
     choices.require_chat(configuration.resolve(layers), allowed=tier.models_allowed, saved_at=Level.AGENT)
-    return accepted
+    return settings
 
 
 def _checked_fallbacks(models: Sequence[str]) -> list[str]:

@@ -27,6 +27,9 @@ REFUSALS: tuple[type[NoobleError], ...] = (
     UnsupportedOperationError,
 )
 
+#: What a configuration can or cannot answer by: see :func:`require_chat`.
+CHAT_SETTINGS = frozenset({"llm_config.provider", "llm_config.model", "llm_config.max_tokens"})
+
 _NOUNS: dict[Work, str] = {"chat": "answers", "embed": "vectors"}
 
 

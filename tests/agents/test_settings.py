@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from apps.agents import services
+from apps.agents.models import AgentVersion
 from apps.core.configuration import InvalidSettingError
+from apps.core.db import unit_of_work
 from tests.api.test_authentication import check_problem
 from tests.personas import Persona
 
@@ -62,6 +64,29 @@ def test_an_agent_that_could_not_answer_is_not_saved(owner: Persona, llm: dict[s
     agent = owner.api.post(AGENTS, body, format="json").json()
     check_problem(owner.api.patch(f"{AGENTS}/{agent['id']}", {"llm": llm}, format="json"), 400, code)
     assert owner.api.get(AGENTS).json()["results"] == [agent]
+
+
+#: What could be chosen once, and cannot any more.
+OUTDATED: list[dict[str, Any]] = [
+    {"settings": {"llm_config.provider": "local", "llm_config.model": "a-model-that-was"}},
+    {"settings": {"llm_config.temperature": 99}},
+    {"settings": {"a_setting_that_was": 1}},
+    {"fallback_models": ["another"]},
+]
+
+
+@pytest.mark.parametrize("stored", OUTDATED)
+def test_a_change_is_not_refused_for_what_it_leaves_alone(owner: Persona, stored: dict[str, Any]) -> None:
+    agent = services.create_agent(owner.ctx, slug="helper", name="Helper")
+    with unit_of_work(owner.ctx):
+        AgentVersion.objects.filter(agent=agent).update(**stored)
+    services.update_agent(owner.ctx, agent.pk, changes={"prompt": "Be brief."})
+    services.update_agent(owner.ctx, agent.pk, changes={"settings": {"rag_config.max_results": 3}})
+    with unit_of_work(owner.ctx):
+        version = AgentVersion.objects.get(agent=agent, number=3)
+    assert (version.prompt, version.settings["rag_config.max_results"]) == ("Be brief.", 3)
+    assert version.settings.items() >= stored.get("settings", {}).items()
+    assert version.fallback_models == stored.get("fallback_models", [])
 
 
 def test_a_model_that_nobody_has_heard_of_is_taken_at_its_word(owner: Persona) -> None:

@@ -280,3 +280,17 @@ def test_a_plan_without_the_deployments_models_names_others_in_its_defaults(oper
 def test_the_example_of_a_plans_models_can_be_saved(operator: Client, tier: Tier) -> None:
     text = str(Tier._meta.get_field("models_allowed").help_text)
     edited(operator, tier, models_allowed=text.partition("e.g. ")[2].partition(". ")[0])
+
+
+def test_an_agent_whose_model_left_the_plan_can_be_changed_in_all_else(
+    operator: Client, tier: Tier, tenant: Persona
+) -> None:
+    body = {"slug": "helper", "name": "Helper", "llm": {"provider": "openai", "model": "gpt-4o"}}
+    agent = f"/api/v1/agents/{tenant.api.post('/api/v1/agents', body, format='json').json()['id']}"
+    edited(operator, tier, models_allowed="local/*")
+    for untouched in ({"prompt": "Be brief."}, {"rag": {"max_results": 3}}, {"llm": {"temperature": 0.1}}):
+        assert tenant.api.patch(agent, untouched, format="json").status_code == 200
+    assert tenant.api.get(agent).json()["llm"]["model"] == "gpt-4o"
+    for judged in ({"llm": {"model": "gpt-4o-mini"}}, {"llm": {"max_tokens": 100}}):
+        check_problem(tenant.api.patch(agent, judged, format="json"), 403, "model_not_allowed")
+    assert tenant.api.patch(agent, {"llm": {"provider": None, "model": None}}, format="json").status_code == 200
