@@ -15,6 +15,7 @@ from psycopg.errors import ForeignKeyViolation
 
 from apps.collections import services
 from apps.collections.errors import (
+    ChunkSizeMismatchError,
     CollectionNotFoundError,
     DocumentNotFoundError,
     EmptyDocumentError,
@@ -23,7 +24,7 @@ from apps.collections.errors import (
 from apps.collections.models import Document, EmbeddingBatch, EmbeddingSpace
 from apps.collections.types import BatchStatus, DocumentStatus
 from apps.core import clock, configuration
-from apps.core.configuration import Level
+from apps.core.configuration import Level, Resolved
 from apps.core.context import ContextRefusedError, ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import TooLargeError
@@ -67,7 +68,7 @@ def add_document(
 
     ``requested`` are the request's settings, by dotted name: a size of chunks of its own, and an embedding, which must
     be the collection's. The same content is in a collection once: uploading it again returns the document that is
-    there, and tries it again if it had failed.
+    there, and tries it again if it had failed. Raises ChunkSizeMismatchError for chunks of another size than it has.
     """
     _check_size(upload, max_bytes)
     content_hash = hashlib.sha256(upload.data).hexdigest()
@@ -84,19 +85,34 @@ def add_document(
             if known is None:
                 raise DocumentNotFoundError("The same content came in meanwhile and was deleted. Upload it again.")
         if known.status == DocumentStatus.FAILED:
-            known = retry_document(ctx, known.pk, tier_defaults=tier_defaults)
+            known = retry_document(ctx, known.pk, tier_defaults=tier_defaults, chunking=chunking)
+        else:
+            _require_size(known, tier_defaults, chunking)
         return Added(document=known, created=False)
 
 
-def retry_document(ctx: ExecutionContext, document_id: UUID, *, tier_defaults: Mapping[str, Any]) -> Document:
-    """Try a failed document again. Batches that were embedded stay paid for and are not embedded again."""
+def retry_document(
+    ctx: ExecutionContext,
+    document_id: UUID,
+    *,
+    tier_defaults: Mapping[str, Any],
+    chunking: Mapping[str, Any] | None = None,
+) -> Document:
+    """Try a failed document again. Batches that were embedded stay paid for and are not embedded again.
+
+    ``chunking`` is what is asked for instead of what its upload asked for, as long as the document is not cut. Raises
+    NotRetriableError, or ChunkSizeMismatchError.
+    """
     with unit_of_work(ctx):
         # In the order in which embedding takes them: batches, then the document.
         batches = list(EmbeddingBatch.objects.filter(document=document_id).order_by("id").select_for_update())
         document = get_document(ctx, document_id, lock=True)
         if document.status != DocumentStatus.FAILED:
             raise NotRetriableError(f"The document is {document.status}.")
-        context = _ingestion_context(ctx, document.space, tier_defaults, _asked_before(document))
+        if batches:
+            _require_size(document, tier_defaults, chunking or {})
+        asked = {**_asked_before(document), **(chunking or {})}
+        context = _ingestion_context(ctx, document.space, tier_defaults, asked)
         document.signed_context = context.sign()
         document.error_code = document.error_detail = ""
         document.finished_at = None
@@ -182,6 +198,29 @@ def _chunking_of(space: EmbeddingSpace, requested: Mapping[str, Any]) -> dict[st
     return chunking
 
 
+def _require_size(document: Document, tier_defaults: Mapping[str, Any], chunking: Mapping[str, Any]) -> None:
+    """Refuse another size of chunks than the document has, or will have: its first upload has decided that."""
+    if not chunking:
+        return
+    size = _size(document)
+    wanted = services.processing_config(document.space, _resolved(tier_defaults, chunking)).chunk_size
+    if wanted != size:
+        raise ChunkSizeMismatchError(
+            f"It is document {document.pk}, in chunks of {size} tokens, not of {wanted}. Leave X-RAG-Chunk-Size out, "
+            "or delete the document and upload it again.",
+            document_id=str(document.pk),
+        )
+
+
+def _size(document: Document) -> int:
+    """How many tokens its chunks have at most, as the row's context remembers it, unless its key was thrown away."""
+    with contextlib.suppress(ContextRefusedError):
+        if document.context.processing_config:
+            return document.context.processing_config.chunk_size
+    size: int = document.space.chunk_size
+    return size
+
+
 def _asked_before(document: Document) -> dict[str, Any]:
     """What the upload said of the chunks, as the row's context remembers it, unless its key was thrown away."""
     with contextlib.suppress(ContextRefusedError):
@@ -194,8 +233,7 @@ def _asked_before(document: Document) -> dict[str, Any]:
 def _ingestion_context(
     ctx: ExecutionContext, space: EmbeddingSpace, tier_defaults: Mapping[str, Any], requested: Mapping[str, Any]
 ) -> ExecutionContext:
-    tier = configuration.check(tier_defaults, level=Level.TIER)
-    resolved = configuration.resolve({Level.REQUEST: requested, Level.TIER: tier})
+    resolved = _resolved(tier_defaults, requested)
     # How it is cut was decided when the space was made, unless the request says: no lower level does.
     decided = [_BATCH_SIZE, *requested]
     return ctx.model_copy(
@@ -211,6 +249,11 @@ def _ingestion_context(
             "config_sources": {name: resolved.sources[name] for name in decided},
         }
     )
+
+
+def _resolved(tier_defaults: Mapping[str, Any], requested: Mapping[str, Any]) -> Resolved:
+    tier = configuration.check(tier_defaults, level=Level.TIER)
+    return configuration.resolve({Level.REQUEST: requested, Level.TIER: tier})
 
 
 def _restart(item: Document | EmbeddingBatch) -> None:

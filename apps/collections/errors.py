@@ -73,6 +73,12 @@ class EmbeddingSpaceMismatchError(ConflictError):
     code = "embedding_space_mismatch"
 
 
+class ChunkSizeMismatchError(ConflictError):
+    """The collection has this document already, cut into chunks of another size."""
+
+    code = "chunk_size_mismatch"
+
+
 class LanguageUnknownError(InvalidRequestError):
     """There is no stemmer for this language."""
 

@@ -254,3 +254,43 @@ def test_a_document_that_is_tried_again_is_cut_as_its_upload_said(owner: Persona
     assert ctx.processing_config is not None
     assert ctx.processing_config.chunk_size == 96
     assert ctx.config_sources["processing_config.chunk_size"] == "request"
+
+
+def fail(persona: Persona, document: str) -> None:
+    with unit_of_work(persona.ctx):
+        Document.objects.filter(pk=document).update(status="failed", lease_expires_at=None)
+
+
+@pytest.mark.usefixtures("lost_messages")
+def test_a_failed_document_that_is_not_cut_yet_is_cut_as_its_next_upload_says(owner: Persona, collection: str) -> None:
+    document = upload(owner, collection, {}).json()["id"]
+    for header, size in (({"X-RAG-Chunk-Size": "64"}, 64), ({}, 64), ({"X-RAG-Chunk-Size": "128"}, 128)):
+        fail(owner, document)
+        again = upload(owner, collection, header)
+        assert (again.status_code, again.json()["id"], again.json()["status"]) == (200, document, "pending")
+        ctx = context_of(owner, document)
+        assert ctx.processing_config is not None
+        assert ctx.processing_config.chunk_size == size
+    assert 64 < max(chunk_sizes(owner, document)) <= 128
+
+
+@pytest.mark.usefixtures("lost_messages")
+@pytest.mark.parametrize("status", ["pending", "embedding", "failed"])
+def test_no_upload_asks_in_vain_for_chunks_of_another_size(owner: Persona, collection: str, status: str) -> None:
+    document = upload(owner, collection, {"X-RAG-Chunk-Size": "64"}).json()["id"]
+    if status != "pending":
+        chunk_sizes(owner, document)
+    if status == "failed":
+        fail(owner, document)
+    problem = check_problem(upload(owner, collection, {"X-RAG-Chunk-Size": "96"}), 409, "chunk_size_mismatch")
+    assert problem["document_id"] == document
+    assert "in chunks of 64 tokens, not of 96" in problem["detail"]
+    assert owner.api.get(f"{API}/documents/{document}").json()["status"] == status
+    for header in ({"X-RAG-Chunk-Size": "64"}, {}):
+        assert upload(owner, collection, header).json()["id"] == document
+
+
+@pytest.mark.usefixtures("lost_messages")
+def test_an_upload_may_ask_for_the_chunks_that_its_collection_has(owner: Persona, collection: str) -> None:
+    document = upload(owner, collection, {}).json()["id"]
+    assert upload(owner, collection, {"X-RAG-Chunk-Size": "512"}).json()["id"] == document

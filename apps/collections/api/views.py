@@ -30,6 +30,7 @@ from apps.collections.api.serializers import (
 )
 from apps.collections.documents import Upload
 from apps.collections.errors import (
+    ChunkSizeMismatchError,
     CollectionNotFoundError,
     DocumentNotFoundError,
     EmbeddingSpaceMismatchError,
@@ -182,7 +183,13 @@ class CollectionDocumentViewSet(TenantViewSet):
         rows = self.get_queryset().filter(collection=collection_id).defer("signed_context")
         return self.page(rows, lambda found: DocumentSerializer(found, many=True).data)
 
-    @raises(CollectionNotFoundError, EmbeddingSpaceMismatchError, EmptyDocumentError, PreferenceConflictError)
+    @raises(
+        ChunkSizeMismatchError,
+        CollectionNotFoundError,
+        EmbeddingSpaceMismatchError,
+        EmptyDocumentError,
+        PreferenceConflictError,
+    )
     @extend_schema(
         request={"multipart/form-data": DocumentFileSerializer, "application/json": DocumentTextSerializer},
         responses={200: DocumentSerializer, 202: DocumentSerializer},
