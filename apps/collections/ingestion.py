@@ -14,7 +14,7 @@ from django.db import connection, models
 from django.db.models import F
 from django.db.models.functions import Now
 
-from apps.collections import documents, parsing, services
+from apps.collections import batching, documents, parsing, services
 from apps.collections.chunking import ChunkDraft, chunk
 from apps.collections.models import Chunk, ChunkEmbedding, Document, EmbeddingBatch
 from apps.collections.parsing import ParsedDocument
@@ -23,11 +23,10 @@ from apps.core import work
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
-from apps.core.ids import new_id
 from apps.gateway import operations
 from apps.gateway import services as gateway
 from apps.gateway.types import Charge, OperationKind, TokenCounts, TokenType
-from apps.providers import catalog, tokens
+from apps.providers import tokens
 from apps.providers.base import Vectors
 
 
@@ -89,8 +88,9 @@ def _store_chunks(
     ctx: ExecutionContext, document: Document, parsed: ParsedDocument, drafts: Sequence[ChunkDraft]
 ) -> None:
     """Write the chunks and their batches and hand the document over to them, in one transaction."""
+    chunks = [_chunk_row(document, draft) for draft in drafts]
+    batches = _batches(ctx, document, chunks)
     with unit_of_work(ctx):
-        batches = _batches(ctx, document, len(drafts))
         handed_over = work.advance(
             document,
             status=DocumentStatus.EMBEDDING,
@@ -104,7 +104,7 @@ def _store_chunks(
         )
         if not handed_over:
             return
-        Chunk.objects.bulk_create([_chunk_row(document, draft) for draft in drafts], batch_size=500)
+        Chunk.objects.bulk_create(chunks, batch_size=500)
         EmbeddingBatch.objects.bulk_create(batches)
         for batch in batches:
             batch.publish()
@@ -123,27 +123,10 @@ def _chunk_row(document: Document, draft: ChunkDraft) -> Chunk:
     )
 
 
-def _batches(ctx: ExecutionContext, document: Document, chunks: int) -> list[EmbeddingBatch]:
-    size = _batch_size(ctx, document)
-    return [
-        EmbeddingBatch(
-            id=new_id(),
-            tenant_id=document.tenant_id,
-            document_id=document.pk,
-            ordinal=ordinal,
-            first=first,
-            last=min(first + size, chunks) - 1,
-            signed_context=document.signed_context,
-        )
-        for ordinal, first in enumerate(range(0, chunks, size))
-    ]
-
-
-def _batch_size(ctx: ExecutionContext, document: Document) -> int:
-    """How many chunks are embedded in one call: as many as the tier says, but no more than the provider takes."""
+def _batches(ctx: ExecutionContext, document: Document, chunks: Sequence[Chunk]) -> list[EmbeddingBatch]:
     assert ctx.processing_config is not None
-    said = ctx.processing_config.batch_size
-    return min(said, catalog.provider(document.space.provider).max_texts or said)
+    spans = batching.spans(chunks, ctx.processing_config, provider=document.space.provider)
+    return [batching.batch(document, ordinal, span) for ordinal, span in enumerate(spans)]
 
 
 def _embed(ctx: ExecutionContext, batch: EmbeddingBatch) -> None:

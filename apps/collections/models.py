@@ -191,6 +191,11 @@ class Chunk(models.Model):
         """What is embedded: the headings say what a piece is about when the piece itself does not."""
         return f"{self.heading}\n{self.text}" if self.heading else self.text
 
+    @property
+    def searched_tokens(self) -> int:
+        """The tokens of that, rather too many than too few: the headings' are as many as they have bytes."""
+        return self.tokens + len(self.heading.encode()) + 1
+
 
 class ChunkEmbedding(models.Model):
     """A chunk's vector. The column has no fixed length: a space has, and the gateway checks it."""

@@ -184,7 +184,8 @@ _ALL = [
         minimum=1,
         maximum=2048,
         levels=NOT_PER_QUESTION,
-        help="How many chunks of a document are embedded in one call; no more than the provider takes.",
+        help="How many chunks of a document are embedded in one call; no more, in number and in tokens, than the "
+        "provider takes.",
     ),
     Setting(
         name="processing_config.chunk_size", type=int, default=512, minimum=64, maximum=4096, help="Tokens in a chunk."

@@ -43,6 +43,10 @@ TEMPLATE_FRAMING = Framing(per_message=4, per_request=3, bound_per_message=16, b
 COHERE_FRAMING = Framing(per_message=0, per_request=0, bound_per_message=16, bound_per_request=256)
 NO_FRAMING = Framing(per_message=0, per_request=0, bound_per_message=0, bound_per_request=0)
 
+#: OpenAI's reference, "Create embeddings". Azure's quotas name the same number of texts.
+OPENAI_MAX_TEXTS = 2048
+OPENAI_MAX_BATCH_TOKENS = 300_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderSpec:
@@ -61,8 +65,10 @@ class ProviderSpec:
     models_of: str = ""
     #: Whether it may have models that nooble has not heard of.
     takes_any_model: bool = True
-    #: The most texts that it embeds in one call, where it takes fewer than a tier may ask for.
+    #: The most texts that it embeds in one call, and the most tokens of all of them together, by its own count (see
+    #: :func:`apps.providers.tokens.largest_batch`); None where no limit is known.
     max_texts: int | None = None
+    max_batch_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +129,8 @@ PROVIDERS = {
             adapter="apps.providers.adapters.openai.OpenAIProvider",
             key_variable="OPENAI_API_KEY",
             framing=OPENAI_FRAMING,
+            max_texts=OPENAI_MAX_TEXTS,
+            max_batch_tokens=OPENAI_MAX_BATCH_TOKENS,
         ),
         ProviderSpec(
             name="groq",
@@ -147,6 +155,10 @@ PROVIDERS = {
             name="mistral",
             adapter="apps.providers.adapters.mistral.MistralProvider",
             key_variable="MISTRAL_API_KEY",
+            # Not in its reference: the smallest for which its users report "Too many inputs in request" and "Too many
+            # tokens in batch. Max is 16384".
+            max_texts=256,
+            max_batch_tokens=16_384,
         ),
         ProviderSpec(name="ollama", adapter="apps.providers.adapters.ollama.OllamaProvider", per_customer=True),
         ProviderSpec(
@@ -157,6 +169,8 @@ PROVIDERS = {
             per_customer=True,
             framing=OPENAI_FRAMING,
             models_of="openai",
+            max_texts=OPENAI_MAX_TEXTS,
+            max_batch_tokens=OPENAI_MAX_BATCH_TOKENS,
         ),
         ProviderSpec(
             name="local",

@@ -1,6 +1,6 @@
 """What ingestion asks of the budget, and what it leaves behind when it gives up."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -45,40 +45,80 @@ def first_batch(persona: Persona, document: UUID) -> UUID:
 
 
 @pytest.fixture
-def cohere(fake_provider: FakeProvider) -> Iterator[None]:
-    """The fake as Cohere, which takes 96 texts in one call."""
-    entry = {"api_key": "k", "base_url": fake_provider.url}
-    with override_settings(NOOBLE_PROVIDERS={**settings.NOOBLE_PROVIDERS, "cohere": entry}):
+def deployed(fake_provider: FakeProvider) -> Iterator[None]:
+    """The fake as providers that take so much in one call, and no more."""
+    paths = {"cohere": "", "mistral": "/mistral/v1", "openai": "/v1", "azure_openai": "/azure"}
+    entries = {name: {"api_key": "k", "base_url": fake_provider.url + path} for name, path in paths.items()}
+    with override_settings(NOOBLE_PROVIDERS={**settings.NOOBLE_PROVIDERS, **entries}):
         yield
 
 
 @pytest.fixture
-def large_batches(owner: Persona) -> Iterator[None]:
-    """The owner's tier has 200 chunks embedded in one call."""
+def batch_size(owner: Persona) -> Iterator[Callable[[int], None]]:
+    """Sets how many chunks the owner's tier has embedded in one call, until the test ends."""
     tiers = Tier.objects.filter(pk=owner.tenant.tier_id)
     kept = dict(owner.tenant.tier.defaults)
-    with operator_scope("test"):
-        tiers.update(defaults={**kept, "processing_config.batch_size": 200})
-    yield
+
+    def save(size: int) -> None:
+        with operator_scope("test"):
+            tiers.update(defaults={**kept, "processing_config.batch_size": size})
+
+    yield save
     with operator_scope("test"):
         tiers.update(defaults=kept)
 
 
+def batches(persona: Persona, document: UUID) -> list[EmbeddingBatch]:
+    with unit_of_work(persona.ctx):
+        return list(EmbeddingBatch.objects.filter(document=document).order_by("ordinal"))
+
+
+def spans(persona: Persona, document: UUID) -> list[tuple[int, int]]:
+    return [(batch.first, batch.last) for batch in batches(persona, document)]
+
+
+def embed(persona: Persona, document: UUID) -> None:
+    for batch in batches(persona, document):
+        ingestion.embed_batch(persona.ctx, batch.pk, task_id=str(uuid4()))
+
+
+SENTENCE = "Every customer receives a complete statement of all the tokens that were used in the month. "
+#: A model, the length of its vectors, the sizes of the tier's batches and of chunks, and how many make so many batches.
+LIMITED = [
+    ("cohere", "embed-v4.0", 256, 200, 64, 100, 2),
+    ("mistral", "codestral-embed", 256, 2048, 64, 300, 3),
+    ("mistral", "mistral-embed", 1024, 50, 512, 60, 4),
+    ("openai", "text-embedding-3-small", 256, 2048, 2048, 200, 3),
+    ("azure_openai", "text-embedding-3-small", 256, 2048, 2048, 200, 3),
+]
+
+
+@pytest.mark.usefixtures("deployed")
+@pytest.mark.parametrize(("provider", "model", "dimensions", "said", "size", "chunks", "calls"), LIMITED)
 def test_no_batch_is_greater_than_its_provider_takes(
-    owner: Persona, fake_provider: FakeProvider, cohere: None, large_batches: None
+    owner: Persona,
+    fake_provider: FakeProvider,
+    batch_size: Callable[[int], None],
+    provider: str,
+    model: str,
+    dimensions: int,
+    said: int,
+    size: int,
+    chunks: int,
+    calls: int,
 ) -> None:
-    scene = Scene(persona=owner, fake=fake_provider, provider="cohere")
-    embedding = {"provider": "cohere", "model": "embed-v4.0", "dimensions": 256}
-    fields = {"slug": "notes", "name": "Notes", "embedding": embedding, "chunk_size": 64, "chunk_overlap": 0}
-    paragraphs = "\n\n".join(f"The {number}th stands for itself. " + "It goes on. " * 12 for number in range(100))
+    batch_size(said)
+    scene = Scene(persona=owner, fake=fake_provider, provider=provider)
+    embedding = {"provider": provider, "model": model, "dimensions": dimensions}
+    fields = {"slug": "notes", "name": "Notes", "embedding": embedding, "chunk_size": size, "chunk_overlap": 0}
+    # Each paragraph is a chunk: two do not fit into one.
+    paragraphs = "\n\n".join(f"Number {number}. {SENTENCE * (size // 20)}" for number in range(chunks))
     document = scene.upload(str(scene.post("/collections", fields)["id"]), paragraphs)
     ingestion.chunk_document(owner.ctx, document, task_id=str(uuid4()))
-    with unit_of_work(owner.ctx):
-        batches = list(EmbeddingBatch.objects.filter(document=document).order_by("ordinal"))
-    assert [(batch.first, batch.last) for batch in batches] == [(0, 95), (96, 99)]
-    for batch in batches:
-        ingestion.embed_batch(owner.ctx, batch.pk, task_id=str(uuid4()))
-    assert scene.document(document).status == "ready"
+    assert (scene.document(document).chunk_count, len(spans(owner, document))) == (chunks, calls)
+    embed(owner, document)
+    shown = scene.document(document)
+    assert (shown.status, shown.error_detail) == ("ready", "")
     scene.check_books()
 
 

@@ -2,6 +2,7 @@
 
 - ``chat`` every adapter that answers, ``embedding`` every one that embeds,
 - ``remote`` those that speak HTTP, against the fake provider, ``remote_embedding`` those of them that embed,
+- ``limited_embedding`` those that embed so much in one call and no more,
 - ``call`` every way to call each of these: for an answer in one piece, for a streamed one, for vectors,
 - ``askable`` those that can be asked afterwards.
 """
@@ -28,7 +29,7 @@ from apps.providers.base import (
 )
 from apps.providers.errors import ProviderError
 from apps.providers.lines import Line
-from tests.conformance.subjects import ASKABLE, EMBEDDING, REMOTE, SUBJECTS, Subject
+from tests.conformance.subjects import ASKABLE, EMBEDDING, LIMITED, REMOTE, SUBJECTS, Subject
 from tests.fakes.process import FakeProvider
 
 API_KEY = "sk-conformance-4242-secret"
@@ -153,6 +154,11 @@ def remote(request: pytest.FixtureRequest, deployed: None) -> Tried:
 
 @pytest.fixture(params=[subject for subject in EMBEDDING if subject.is_remote], ids=lambda subject: subject.name)
 def remote_embedding(request: pytest.FixtureRequest, deployed: None) -> Tried:
+    return _tried(request.param)
+
+
+@pytest.fixture(params=LIMITED, ids=lambda subject: subject.name)
+def limited_embedding(request: pytest.FixtureRequest, deployed: None) -> Tried:
     return _tried(request.param)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from apps.providers.catalog import PROVIDERS
 from tests.fakes import cohere, messages
 
 
@@ -115,5 +116,6 @@ SUBJECTS = (
     ),
 )
 EMBEDDING = tuple(subject for subject in SUBJECTS if subject.embedding_model)
+LIMITED = tuple(subject for subject in EMBEDDING if subject.name in PROVIDERS and PROVIDERS[subject.name].max_texts)
 REMOTE = tuple(subject for subject in SUBJECTS if subject.is_remote)
 ASKABLE = tuple(subject for subject in SUBJECTS if subject.is_askable)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from apps.providers import catalog, tokens
 from apps.providers.errors import ProviderBadResponseError, ProviderRefusedError, UnsupportedDimensionsError
 from tests.conformance.conftest import Tried
 from tests.fakes.answers import OWN_DIMENSIONS, vector
@@ -43,6 +44,26 @@ def test_the_usage_is_all_input(embedding: Tried) -> None:
     usage = embedding.embed(*TEXTS).usage
     assert usage is not None
     assert usage.total_tokens == usage.fresh_input_tokens > 0
+
+
+def test_as_much_as_the_catalogue_says_is_embedded_in_one_call(limited_embedding: Tried) -> None:
+    name, size = limited_embedding.subject.name, limited_embedding.subject.smaller
+    most, most_tokens = catalog.provider(name).max_texts, tokens.largest_batch(provider=name)
+    assert most is not None
+    assert len(limited_embedding.embed(*["pump"] * most, dimensions=size).vectors) == most
+    if most_tokens is not None:
+        # " pump" is one token in all vocabularies that count here.
+        texts = [" pump" * (most_tokens // 16)] * 16
+        assert len(limited_embedding.embed(*texts, dimensions=size).vectors) == 16
+
+
+def test_more_texts_than_one_call_takes_are_refused_uncounted(limited_embedding: Tried, fake: FakeProvider) -> None:
+    most = catalog.provider(limited_embedding.subject.name).max_texts
+    assert most is not None
+    with pytest.raises(ProviderRefusedError) as caught:
+        limited_embedding.embed(*["pump"] * (most + 1))
+    assert caught.value.uncounted
+    assert fake.tally() == []
 
 
 def test_an_empty_text_is_refused_uncounted(embedding: Tried, fake: FakeProvider) -> None:

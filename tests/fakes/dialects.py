@@ -14,6 +14,10 @@ from tests.fakes.answers import Refusal, Reply
 
 Json = dict[str, Any]
 
+#: What OpenAI takes to be embedded in one call.
+MOST_TEXTS = 2048
+MOST_TOKENS = 300_000
+
 
 class OpenAI:
     """Chat completions and embeddings."""
@@ -26,7 +30,19 @@ class OpenAI:
 
     def reply(self, kind: str, request: Json, headers: Mapping[str, str], request_id: str) -> Reply:
         """What is answered and counted; raises Refusal."""
-        return answers.chat(request, request_id) if kind == "chat" else answers.embeddings(request)
+        return answers.chat(request, request_id) if kind == "chat" else self._embeddings(request)
+
+    def _embeddings(self, request: Json) -> Reply:
+        texts = [request["input"]] if isinstance(request["input"], str) else request["input"]
+        if len(texts) > MOST_TEXTS:
+            raise Refusal(
+                f"Invalid 'input': array too long. Expected at most {MOST_TEXTS}, but got {len(texts)} instead."
+            )
+        # What its users have found: before it is read, a request is judged by its bytes.
+        guessed = sum(len(text.encode(errors="replace")) for text in texts) // 4
+        if guessed > MOST_TOKENS:
+            raise Refusal(f"Requested {guessed} tokens, max {MOST_TOKENS} tokens per request")
+        return answers.embeddings(request)
 
     def body(self, reply: Reply) -> Json:
         """The answer in one piece."""

@@ -3,10 +3,12 @@
 The shapes of its errors are those that its users report.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from apps.providers import encodings
 from tests.fakes import answers
 from tests.fakes.answers import Refusal, Reply
 from tests.fakes.dialects import Json, OpenAI
@@ -19,6 +21,10 @@ TAKEN = {
     ),
     "embeddings": frozenset({"model", "input", "metadata", "output_dimension", "output_dtype", "encoding_format"}),
 }
+#: What it takes to be embedded in one call, and how many tokens of its own are one of ours.
+MOST_TEXTS = 256
+MOST_TOKENS = 16_384
+DENSITY = 1.3
 
 
 class Mistral(OpenAI):
@@ -45,6 +51,7 @@ class Mistral(OpenAI):
         size = sizes.pop("output_dimension", None)
         if size and model != "codestral-embed":
             raise Refusal("This model does not support output_dimension.")
+        _require_fitting(request["input"])
         own = answers.OWN_DIMENSIONS.get(model, 256)
         # The default of the model that makes several lengths is not its greatest.
         return answers.embeddings({**sizes, "dimensions": size or (own // 2 if model == "codestral-embed" else own)})
@@ -70,6 +77,14 @@ class Mistral(OpenAI):
             return {"detail": message}
         told = {"message": message, "type": "invalid_request_error", "param": None, "code": code or None}
         return {"object": "error", **told}
+
+
+def _require_fitting(texts: list[str]) -> None:
+    if len(texts) > MOST_TEXTS:
+        raise Refusal("Too many inputs in request, split into more batches.")
+    read = math.ceil(DENSITY * sum(map(encodings.tokenizer("cl100k_base").count, texts)))
+    if read > MOST_TOKENS:
+        raise Refusal(f"Too many tokens in batch. Max is {MOST_TOKENS} got {read}")
 
 
 def _thoughts(reply: Reply) -> list[Json]:
