@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from apps.collections.models import Chunk, Document, EmbeddingBatch
+from apps.collections.types import BatchStatus
 from apps.core.context import ProcessingConfig
 from apps.providers import catalog, tokens
 
@@ -37,3 +38,19 @@ def batch(document: Document, ordinal: int, span: Span) -> EmbeddingBatch:
         last=last,
         signed_context=document.signed_context,
     )
+
+
+def divide(document: Document, batches: Sequence[EmbeddingBatch], config: ProcessingConfig) -> list[EmbeddingBatch]:
+    """Bring those that failed down to what one call may hold now; returns new batches of what they have lost.
+
+    ``batches`` are all of the document's, and locked. Nothing is saved here. One that is pending stays as it is: it may
+    be at its provider, whose answer is then worth what it costs.
+    """
+    rows = list(Chunk.objects.filter(document=document).order_by("ordinal").only("ordinal", "tokens", "heading"))
+    added: list[EmbeddingBatch] = []
+    for failed in batches:
+        if failed.status == BatchStatus.FAILED:
+            chunks = rows[failed.first : failed.last + 1]
+            (_, failed.last), *rest = spans(chunks, config, provider=document.space.provider)
+            added += [batch(document, len(batches) + number, span) for number, span in enumerate(rest, len(added))]
+    return added

@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from django.db import IntegrityError, connection, transaction
 from psycopg.errors import ForeignKeyViolation
 
-from apps.collections import services
+from apps.collections import batching, services
 from apps.collections.errors import (
     ChunkSizeMismatchError,
     CollectionNotFoundError,
@@ -100,8 +100,8 @@ def retry_document(
 ) -> Document:
     """Try a failed document again. Batches that were embedded stay paid for and are not embedded again.
 
-    ``chunking`` is what is asked for instead of what its upload asked for, as long as the document is not cut. Raises
-    NotRetriableError, or ChunkSizeMismatchError.
+    Those that failed are cut anew, to what one call may hold now. ``chunking`` is what is asked for instead of what the
+    upload asked for, as long as the document is not cut. Raises NotRetriableError, or ChunkSizeMismatchError.
     """
     with unit_of_work(ctx):
         # In the order in which embedding takes them: batches, then the document.
@@ -117,7 +117,7 @@ def retry_document(
         document.error_code = document.error_detail = ""
         document.finished_at = None
         if batches:
-            _restart_batches(document, batches)
+            _restart_batches(document, batches, context)
         else:
             document.status = DocumentStatus.PENDING
             _restart(document)
@@ -263,10 +263,13 @@ def _restart(item: Document | EmbeddingBatch) -> None:
     item.publish()
 
 
-def _restart_batches(document: Document, batches: Sequence[EmbeddingBatch]) -> None:
+def _restart_batches(document: Document, batches: Sequence[EmbeddingBatch], ctx: ExecutionContext) -> None:
+    assert ctx.processing_config is not None
+    added = batching.divide(document, batches, ctx.processing_config)
+    unfinished = [*(batch for batch in batches if batch.status != BatchStatus.DONE), *added]
     document.status = DocumentStatus.EMBEDDING
-    unfinished = [batch for batch in batches if batch.status != BatchStatus.DONE]
-    document.batches_done = len(batches) - len(unfinished)
+    document.batches_total = len(batches) + len(added)
+    document.batches_done = document.batches_total - len(unfinished)
     for batch in unfinished:
         batch.status = BatchStatus.PENDING
         batch.signed_context = document.signed_context

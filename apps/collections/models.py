@@ -124,7 +124,7 @@ class Document(WorkItem):
         """Between 0 and 1. Reading and cutting count as a tenth, embedding as the rest.
 
         It does not fall while the document is worked on: reading once more counts as cutting, and what was embedded
-        before a failure is kept.
+        before a failure is kept. Of one that is tried again it can, where batches that failed are cut anew.
         """
         if self.status == DocumentStatus.READY:
             return 1.0

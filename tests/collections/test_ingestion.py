@@ -122,6 +122,31 @@ def test_no_batch_is_greater_than_its_provider_takes(
     scene.check_books()
 
 
+def test_what_failed_is_cut_anew_when_the_document_is_tried_again(
+    owner: Persona, fake_provider: FakeProvider, batch_size: Callable[[int], None]
+) -> None:
+    scene = Scene(persona=owner, fake=fake_provider, provider="fake")
+    batch_size(6)
+    document = chunk(scene)
+    assert spans(owner, document.pk) == [(0, 5), (6, 11), (12, 17), (18, 20)]
+    done, refused, waiting, _ = batches(owner, document.pk)
+    ingestion.embed_batch(owner.ctx, done.pk, task_id=str(uuid4()))
+    fake_provider.fail("400")
+    for batch in (refused, waiting):
+        ingestion.embed_batch(owner.ctx, batch.pk, task_id=str(uuid4()))
+    batch_size(2)
+    scene.post(f"/documents/{document.pk}/retry", {})
+    # What is done stays so, and a worker may be at the last one.
+    cut_anew = [(8, 9), (10, 11), (14, 15), (16, 17)]
+    assert spans(owner, document.pk) == [(0, 5), (6, 7), (12, 13), (18, 20), *cut_anew]
+    embed(owner, document.pk)
+    after = scene.document(document.pk)
+    assert (after.status, after.batches_done, after.batches_total) == ("ready", 8, 8)
+    embedded = [entry.metadata["batch_size"] for entry in scene.entries() if entry.operation == "batch"]
+    assert sorted(embedded) == [2, 2, 2, 2, 2, 2, 3, 6]
+    scene.check_books()
+
+
 def test_a_document_that_the_budget_does_not_cover_is_not_begun(
     make_tenant: MakeTenant, fake_provider: FakeProvider
 ) -> None:
