@@ -1,10 +1,28 @@
 """Answers, in one piece and streamed."""
 
+import pytest
+from django.test import override_settings
+
 from apps.providers import tokens
 from apps.providers.base import ChatChunk, ChatMessage, ChatRequest
 from apps.providers.lines import Line
 from tests.conformance.conftest import PASSAGE, QUESTION, Tried
 from tests.fakes.process import FakeProvider
+
+#: What a deployment may have set for other programs that use the providers' SDKs.
+SDK_VARIABLES = {
+    **{f"{sdk}_API_KEY": "sk-foreign" for sdk in ("OPENAI", "GROQ", "ANTHROPIC", "CO", "MISTRAL", "AZURE_OPENAI")},
+    **{f"{sdk}_BASE_URL": "http://127.0.0.1:1" for sdk in ("OPENAI", "GROQ", "ANTHROPIC")},
+    **{
+        f"{sdk}_CUSTOM_HEADERS": "Authorization: Bearer sk-foreign\nX-Api-Key: sk-foreign\nX-Team: foreign"
+        for sdk in ("OPENAI", "GROQ", "ANTHROPIC")
+    },
+    "ANTHROPIC_AUTH_TOKEN": "sk-foreign",
+    "CO_API_URL": "http://127.0.0.1:1",
+    "OPENAI_ADMIN_KEY": "sk-foreign",
+    "OPENAI_ORG_ID": "org-foreign",
+    "OPENAI_PROJECT_ID": "proj-foreign",
+}
 
 
 def joined(chunks: list[ChatChunk]) -> str:
@@ -145,6 +163,19 @@ def test_our_request_id_and_our_key_go_out_once(remote: Tried, fake: FakeProvide
     assert arrival["headers"]["x-client-request-id"] == remote.request_id
     assert arrival["headers"]["idempotency-key"] == remote.request_id
     assert arrival["headers"]["authorization"] == "Bearer sk-conformance-4242-secret"
+
+
+def test_the_sdks_own_variables_are_not_read(
+    remote: Tried, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in SDK_VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    # Another key than before: the adapter is made anew.
+    with override_settings(NOOBLE_PROVIDERS={remote.subject.name: remote.subject.settings(fake.url, "sk-own")}):
+        remote.complete()
+    headers = fake.arrivals()[0]["headers"]
+    assert headers["authorization"] == "Bearer sk-own"
+    assert "foreign" not in repr(headers)
 
 
 def test_a_streamed_request_goes_out_with_the_first_piece(remote: Tried, fake: FakeProvider) -> None:

@@ -45,13 +45,8 @@ def test_the_base_url_may_be_the_one_of_the_reference(fake: FakeProvider, suffix
     assert fake.arrivals()[0]["path"] == "/v2/chat"
 
 
-def test_the_sdks_own_variables_are_not_read(fake: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CO_API_KEY", "another")
-    monkeypatch.setenv("CO_API_URL", "http://127.0.0.1:1")
-    # Another key than before: the adapter is made anew.
-    with override_settings(NOOBLE_PROVIDERS={"cohere": {"api_key": "co-own", "base_url": fake.url}}):
-        whole(question())
-    assert fake.arrivals()[0]["headers"]["authorization"] == "Bearer co-own"
+def test_cohere_is_told_who_calls(fake: FakeProvider) -> None:
+    whole(question())
     assert fake.arrivals()[0]["headers"]["x-client-name"] == "nooble"
 
 

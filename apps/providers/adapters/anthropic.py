@@ -5,7 +5,6 @@ model takes a temperature, so none is sent, as to OpenAI's reasoning models.
 """
 
 import itertools
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ import anthropic
 import httpx2
 
 from apps.providers import catalog, passages
-from apps.providers.adapters import metering
+from apps.providers.adapters import clients, metering
 from apps.providers.adapters.channel import Answer, Channel
 from apps.providers.base import ChatChunk, ChatMessage, ChatRequest, ChatResult, ProviderConfig, Usage
 from apps.providers.catalog import ModelSpec
@@ -44,8 +43,13 @@ class AnthropicProvider:
         base_url = (config.base_url or BASE_URL).rstrip("/").removesuffix(PATH)
         # The SDK's own telemetry is off: where an application traces, it would tell Anthropic the trace.
         self._client = anthropic.Anthropic(
-            api_key=config.api_key, base_url=base_url, max_retries=0, open_telemetry=False
+            api_key=config.api_key,
+            base_url=base_url,
+            max_retries=0,
+            open_telemetry=False,
+            http_client=clients.http_client(anthropic.DefaultHttpxClient, owner=self),
         )
+        clients.forget_environment(self._client)
         self._channel = Channel(
             sdk=anthropic,
             http=httpx2,
@@ -54,8 +58,6 @@ class AnthropicProvider:
             id_header="request-id",
             last_event=LAST_EVENT,
         )
-        # With the adapter goes its client, and not before its last call.
-        weakref.finalize(self, self._client.close)
 
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
         facts = catalog.model(NAME, request.model)

@@ -5,7 +5,6 @@ Source: Cohere's API reference, "Chat", "Chat with Streaming" and "Embed". What 
 Pricing Work?").
 """
 
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ import httpx
 from cohere.core.client_wrapper import SyncClientWrapper
 
 from apps.providers import catalog
-from apps.providers.adapters import fern, metering, vectors, wire
+from apps.providers.adapters import clients, fern, metering, vectors, wire
 from apps.providers.adapters.channel import Answer, Channel
 from apps.providers.base import (
     ChatChunk,
@@ -52,21 +51,18 @@ class CohereProvider:
     def __init__(self, config: ProviderConfig) -> None:
         base_url = (config.base_url or BASE_URL).rstrip("/").removesuffix(VERSION)
         # Of the SDK the part that makes requests: see fern.py. It reads nothing from the environment.
-        connections = httpx.Client(timeout=None)  # noqa: S113 - each request has its own
         client = SyncClientWrapper(
             token=config.api_key,
             base_url=base_url,
             client_name="nooble",
             max_retries=0,
-            httpx_client=connections,
+            httpx_client=clients.http_client(httpx.Client, owner=self),
         ).httpx_client
         self._chat = fern.creating(client, "v2/chat")
         self._embed = fern.creating(client, "v2/embed")
         self._channel = Channel(
             sdk=fern, http=httpx, name="Cohere", secret=config.api_key, id_header="x-debug-trace-id"
         )
-        # With the adapter goes its client, and not before its last call.
-        weakref.finalize(self, connections.close)
 
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
         body = {**_chat(request), "stream": False}

@@ -1,6 +1,5 @@
 """Groq: OpenAI's wire format with a few words of its own. It does not embed."""
 
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +7,7 @@ import groq
 import httpx
 
 from apps.providers import catalog
-from apps.providers.adapters import wire
+from apps.providers.adapters import clients, wire
 from apps.providers.adapters.channel import Channel
 from apps.providers.base import ChatChunk, ChatRequest, ChatResult, ProviderConfig
 from apps.providers.lines import Line
@@ -23,10 +22,14 @@ class GroqProvider:
 
     def __init__(self, config: ProviderConfig) -> None:
         base_url = (config.base_url or BASE_URL).rstrip("/").removesuffix(PATH)
-        self._client = groq.Groq(api_key=config.api_key, base_url=base_url, max_retries=0)
+        self._client = groq.Groq(
+            api_key=config.api_key,
+            base_url=base_url,
+            max_retries=0,
+            http_client=clients.http_client(groq.DefaultHttpxClient, owner=self),
+        )
+        clients.forget_environment(self._client)
         self._channel = Channel(sdk=groq, http=httpx, name="Groq", secret=config.api_key)
-        # With the adapter goes its client, and not before its last call.
-        weakref.finalize(self, self._client.close)
 
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
         create = self._client.chat.completions.with_streaming_response.create

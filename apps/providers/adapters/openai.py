@@ -3,7 +3,6 @@
 Services that speak it with peculiarities have adapters that inherit this one and override what differs.
 """
 
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import httpx2
 import openai
 
 from apps.providers import catalog
-from apps.providers.adapters import wire
+from apps.providers.adapters import clients, wire
 from apps.providers.adapters.channel import Channel
 from apps.providers.base import (
     ChatChunk,
@@ -41,8 +40,14 @@ class OpenAIProvider:
     def __init__(self, config: ProviderConfig) -> None:
         # Given even when empty: the SDK would take them from its own environment variables.
         self._client = openai.OpenAI(
-            api_key=config.api_key or NO_KEY, base_url=self._address(config.base_url or self.base_url), max_retries=0
+            api_key=config.api_key or NO_KEY,
+            base_url=self._address(config.base_url or self.base_url),
+            max_retries=0,
+            http_client=clients.http_client(openai.DefaultHttpxClient, owner=self),
         )
+        clients.forget_environment(self._client)
+        # As arguments None would mean its variables, too.
+        self._client.organization = self._client.project = None
         self._name = config.name or self.name
         self._channel = Channel(
             sdk=openai,
@@ -51,8 +56,6 @@ class OpenAIProvider:
             secret=config.api_key,
             charged_refusals=self.charged_refusals,
         )
-        # With the adapter goes its client, and not before its last call.
-        weakref.finalize(self, self._client.close)
 
     def complete(self, request: ChatRequest, *, request_id: str, timeout: float) -> ChatResult:
         facts = self._facts(request.model)
