@@ -24,7 +24,7 @@ from apps.providers.errors import (
     ProviderUnavailableError,
     ProviderUnreachableError,
 )
-from tests.conformance.conftest import API_KEY, TIMEOUT, Call, Tried
+from tests.conformance.conftest import API_KEY, QUESTION, TIMEOUT, Call, Tried
 from tests.fakes.process import FakeProvider
 
 #: For answers that do not come, and which faults make them stay away.
@@ -194,6 +194,14 @@ def test_the_key_is_in_no_error_and_no_traceback(call: Call, fake: FakeProvider,
     assert API_KEY not in printed + repr(error) + error.detail + repr(error.extra) + repr(error.__cause__)
     adapter = registry.chat(call.tried.subject.name)
     assert API_KEY not in repr(adapter) + repr(vars(adapter))
+
+
+def test_what_was_sent_is_in_no_error_and_no_traceback(call: Call, fake: FakeProvider) -> None:
+    wrong = {"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted", "input": QUESTION}
+    fake.fail("422", message={"detail": [wrong]})
+    error = call.failure(QUESTION)
+    assert error.detail.endswith(" refused the request (422): body.top_k: Extra inputs are not permitted.")
+    assert QUESTION not in "".join(traceback.format_exception(error)) + repr(error) + repr(error.__cause__)
 
 
 def test_an_error_is_chained_to_what_caused_it(call: Call, fake: FakeProvider) -> None:

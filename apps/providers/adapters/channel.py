@@ -132,7 +132,7 @@ class Channel:
                 request_id=self._id_of(error.response),
                 charged=self.charged_refusals,
             )
-            raise told from failures.redacted(error, self.secret)
+            raise told from failures.bare(error)
         except self.sdk.APIConnectionError as error:
             raise failures.of_transport(error.__cause__, self.http, self.name) from error
         except self.http.HTTPError as error:

@@ -64,9 +64,9 @@ def of_transport(error: BaseException | None, http: ModuleType, name: str) -> Pr
     return ProviderInterruptedError(f"The connection to {name} broke after the request was sent.")
 
 
-def redacted(error: Any, secret: str) -> Any:
-    """The SDK's error without the key, which some servers repeat in what they say: tracebacks print it."""
-    error.args = tuple(_without(str(argument), secret) for argument in error.args)
+def bare(error: Any) -> Any:
+    """The SDK's error without what the provider said, which may repeat the key or what was sent. Logs print it."""
+    error.args = (f"Error code: {error.status_code}",)
     return error
 
 

@@ -19,7 +19,7 @@ class APIStatusError(Exception):
     """An answer that is no success; the channel translates it."""
 
     def __init__(self, response: httpx.Response) -> None:
-        super().__init__(f"Error code: {response.status_code} - {response.text}")
+        super().__init__(f"Error code: {response.status_code}")
         self.response = response
         self.status_code = response.status_code
 
