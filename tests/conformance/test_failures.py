@@ -19,6 +19,7 @@ from apps.providers.errors import (
     ProviderError,
     ProviderInterruptedError,
     ProviderRateLimitedError,
+    ProviderReadRefusalError,
     ProviderRefusedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
@@ -194,6 +195,22 @@ def test_the_key_is_in_no_error_and_no_traceback(call: Call, fake: FakeProvider,
     assert API_KEY not in printed + repr(error) + error.detail + repr(error.extra) + repr(error.__cause__)
     adapter = registry.chat(call.tried.subject.name)
     assert API_KEY not in repr(adapter) + repr(vars(adapter))
+
+
+def test_a_reason_that_is_too_long_is_none(call: Call, fake: FakeProvider) -> None:
+    fake.fail("400", message="too long " * 10_000)
+    assert call.failure().detail.endswith(" refused the request (400): it gave no reason.")
+
+
+@pytest.mark.parametrize("body", ["cut", "drip"])
+def test_a_reason_that_does_not_come_whole_and_in_time_is_none(remote: Tried, fake: FakeProvider, body: str) -> None:
+    fake.fail("400", body=body)
+    with pytest.raises(ProviderError, match="it gave no reason") as caught:
+        remote.complete(timeout=SHORT)
+    # Azure charges for some refusals, and has not said that this is none of them.
+    charges = remote.subject.name == "azure_openai"
+    assert type(caught.value) is (ProviderReadRefusalError if charges else ProviderRefusedError)
+    assert caught.value.provider_request_id
 
 
 def test_what_was_sent_is_in_no_error_and_no_traceback(call: Call, fake: FakeProvider) -> None:

@@ -5,7 +5,7 @@ always, an empty ``match`` every request; ``label`` is noted on the arrivals tha
 
 =================  ====================================================================================================
 ``400`` … ``529``  that status; ``retry_after`` (text of the header), ``retry_after_ms``, ``message``, ``code``, and
-                   ``counted`` true when the work is counted all the same
+                   ``counted`` true when the work is counted all the same; ``body``: "cut", "drip" as below
 ``close``          accept the request, wait ``seconds`` (0), then close the connection; nothing is counted
 ``drop``           count it, keep the answer for a lookup, then close the connection without a word
 ``stall``          count it, wait ``seconds``, then answer: the caller's time-out strikes first

@@ -230,7 +230,13 @@ class Handler(WireHandler):
         # A server that repeats the key it was given: none of it may reach a log.
         message = fault.get("message", f"as told; you sent {self.headers.get('Authorization')}")
         headers = {"Retry-After": fault.get("retry_after"), "Retry-After-Ms": fault.get("retry_after_ms")}
-        self.send_failure(int(fault["kind"]), message, fault.get("code", ""), headers)
+        status, code = int(fault["kind"]), fault.get("code", "")
+        if fault.get("body") == "drip":
+            self.drip(status)
+        elif fault.get("body") == "cut":
+            self.send_half(self.dialect.failure(status, message, code), status)
+        else:
+            self.send_failure(status, message, code, headers)
 
     def send_failure(self, status: int, message: Any, code: str = "", headers: Headers | None = None) -> None:
         self.send_json(status, self.dialect.failure(status, message, code), headers)

@@ -33,8 +33,8 @@ class WireHandler(BaseHTTPRequestHandler):
         self._begin(status, "application/json", {"Content-Length": str(len(body)), **(headers or {})})
         self.wfile.write(body)
 
-    def begin_chunks(self, content_type: str) -> None:
-        self._begin(200, content_type, {"Transfer-Encoding": "chunked"})
+    def begin_chunks(self, content_type: str, status: int = 200) -> None:
+        self._begin(status, content_type, {"Transfer-Encoding": "chunked"})
 
     def send_event(self, data: str) -> None:
         self.send_chunk(f"data: {data}\n\n".encode())
@@ -43,17 +43,17 @@ class WireHandler(BaseHTTPRequestHandler):
         """A chunk; an empty one is the proper end."""
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def drip(self) -> None:
+    def drip(self, status: int = 200) -> None:
         """White space before JSON, comments of a stream, until the caller has gone: no single read waits for long."""
-        self.begin_chunks("application/json")
+        self.begin_chunks("application/json", status)
         while True:
             self.send_chunk(b" \n: \n")
             time.sleep(DRIP_SECONDS)
 
-    def send_half(self, body: Any) -> None:
+    def send_half(self, body: Any, status: int = 200) -> None:
         """A body of which the first half comes, then the end of the connection."""
         whole = json.dumps(body).encode()
-        self._begin(200, "application/json", {"Content-Length": str(len(whole))})
+        self._begin(status, "application/json", {"Content-Length": str(len(whole))})
         self.wfile.write(whole[: len(whole) // 2])
         self.hang_up()
 

@@ -47,7 +47,7 @@ class AnthropicProvider:
             base_url=base_url,
             max_retries=0,
             open_telemetry=False,
-            http_client=clients.http_client(anthropic.DefaultHttpxClient, owner=self),
+            http_client=clients.http_client(anthropic.DefaultHttpxClient, httpx2, owner=self),
         )
         clients.forget_environment(self._client)
         self._channel = Channel(

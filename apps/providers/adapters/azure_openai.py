@@ -17,7 +17,8 @@ class AzureOpenAIProvider(OpenAIProvider):
     title = "Azure OpenAI"
     #: "If the service performs processing, you're charged even if the status code isn't successful. For example, a 400
     #: error due to a content filter or input limit": "Plan and manage costs" in its documentation.
-    charged_refusals = frozenset({"content_filter", "context_length_exceeded"})
+    #: One without a code, because it did not come whole, may be either.
+    charged_refusals = frozenset({"content_filter", "context_length_exceeded", ""})
 
     def _address(self, base_url: str) -> str:
         """With the path of the v1 interface, whether it was given or not: the portal shows the resource's alone."""

@@ -56,7 +56,7 @@ class Channel:
     id_header: str = "x-request-id"
     #: The ``type`` of the event that ends a stream, where ``[DONE]`` does not.
     last_event: str = ""
-    #: Codes of refusals for which it may charge: they are no proof that it counted nothing.
+    #: Codes of refusals for which it may charge ("": those without one): they are no proof that it counted nothing.
     charged_refusals: frozenset[str] = frozenset()
 
     def answer(self, create: Create, body: Mapping[str, Any], *, request_id: str, timeout: float) -> Answer:

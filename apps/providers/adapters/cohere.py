@@ -56,7 +56,7 @@ class CohereProvider:
             base_url=base_url,
             client_name="nooble",
             max_retries=0,
-            httpx_client=clients.http_client(httpx.Client, owner=self),
+            httpx_client=clients.http_client(httpx.Client, httpx, owner=self),
         ).httpx_client
         self._chat = fern.creating(client, "v2/chat")
         self._embed = fern.creating(client, "v2/embed")

@@ -121,10 +121,10 @@ def _said(body: Any, levels: int = _REASON_LEVELS) -> str:
 
 
 def _code(error: Any) -> str:
-    """The provider's own code of what went wrong."""
+    """The provider's own code of what went wrong; "" where it gave none."""
     body = error.body if isinstance(error.body, Mapping) else {}
     inner = body.get("error", body)
-    return str(inner.get("code", "")) if isinstance(inner, Mapping) else ""
+    return str(inner.get("code") or "") if isinstance(inner, Mapping) else ""
 
 
 def storable(text: str) -> str:

@@ -26,7 +26,7 @@ class GroqProvider:
             api_key=config.api_key,
             base_url=base_url,
             max_retries=0,
-            http_client=clients.http_client(groq.DefaultHttpxClient, owner=self),
+            http_client=clients.http_client(groq.DefaultHttpxClient, httpx, owner=self),
         )
         clients.forget_environment(self._client)
         self._channel = Channel(sdk=groq, http=httpx, name="Groq", secret=config.api_key)

@@ -43,7 +43,7 @@ class OpenAIProvider:
             api_key=config.api_key or NO_KEY,
             base_url=self._address(config.base_url or self.base_url),
             max_retries=0,
-            http_client=clients.http_client(openai.DefaultHttpxClient, owner=self),
+            http_client=clients.http_client(openai.DefaultHttpxClient, httpx2, owner=self),
         )
         clients.forget_environment(self._client)
         # As arguments None would mean its variables, too.
