@@ -17,26 +17,13 @@ from apps.core import addresses
 from apps.core.secrets import KEY
 from apps.providers import catalog
 from apps.providers.base import Askable, ChatProvider, Credential, EmbeddingProvider, ProviderConfig
-from apps.providers.catalog import ModelSpec, ProviderSpec, model, models, provider, provider_names
+from apps.providers.catalog import ProviderSpec
 from apps.providers.errors import (
     ProviderNotConfiguredError,
     ProviderUnreachableError,
     UnknownProviderError,
     UnsupportedOperationError,
 )
-
-__all__ = [
-    "ModelSpec",
-    "ProviderSpec",
-    "askable",
-    "chat",
-    "embedding",
-    "is_askable",
-    "model",
-    "models",
-    "provider",
-    "provider_names",
-]
 
 #: So many are kept, those that were used last. One that is let go closes its client when its last call is over.
 MAX_ADAPTERS = 256

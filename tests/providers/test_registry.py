@@ -127,7 +127,7 @@ def test_an_unknown_provider_is_refused(deploy: Deploy) -> None:
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_provider_does_nothing_that_its_adapter_cannot(deploy: Deploy, name: str) -> None:
     deploy({name: {"api_key": "k", "base_url": "https://models.example.com"}})
-    does = registry.provider(name).does
+    does = PROVIDERS[name].does
     assert does
     assert "chat" not in does or registry.chat(name)
     assert "embed" not in does or registry.embedding(name)
