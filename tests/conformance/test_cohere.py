@@ -98,6 +98,15 @@ def test_more_billed_than_the_model_saw_is_not_believed(fake: FakeProvider, seen
     assert whole(question()).usage is None
 
 
+@pytest.mark.parametrize(("prompt", "believed"), [(262_144, True), (1_000_000, False)])
+def test_a_little_more_than_the_window_that_is_written_is_believed(
+    fake: FakeProvider, prompt: int, believed: bool
+) -> None:
+    fake.fail("usage", usage={"prompt_tokens": prompt, "completion_tokens": 4}, times=2)
+    for told in (whole(question()), streamed(question())[-1]):
+        assert (told.usage is not None) is believed
+
+
 def test_what_the_model_saw_need_not_be_told_in_full(fake: FakeProvider) -> None:
     fake.fail("usage", usage={"prompt_tokens": 9, "completion_tokens": 4, "tokens": {"output_tokens": 4}})
     usage = whole(question()).usage
