@@ -10,6 +10,7 @@ from django.test import override_settings
 
 from apps.providers import registry
 from apps.providers.base import ChatMessage, ChatRequest, ChatResult, Credential
+from apps.providers.errors import ProviderUnavailableError
 from tests.conformance.subjects import REMOTE, Subject
 from tests.fakes.provider import Handler, Server
 
@@ -79,6 +80,17 @@ def test_one_that_is_let_go_while_it_is_called_answers_first(subject: Subject, s
         server.released.set()
         assert calling.result().text
     assert NotingHandler.closed.acquire(timeout=PATIENCE)
+
+
+def test_a_stream_that_fails_is_hung_up_although_its_error_is_kept(subject: Subject, server: Server) -> None:
+    server.script.add([{"kind": "stream_error"}])
+    messages = (ChatMessage(role="user", content="Hello?"),)
+    request = ChatRequest(model=subject.chat_model, messages=messages, max_tokens=50)
+    adapter = registry.chat(subject.name)
+    with pytest.raises(ProviderUnavailableError) as caught:
+        list(adapter.stream(request, request_id="3", timeout=PATIENCE))
+    assert NotingHandler.closed.acquire(timeout=PATIENCE)
+    assert caught.value.__traceback__
 
 
 def test_one_that_is_used_is_not_let_go(subject: Subject) -> None:

@@ -71,7 +71,8 @@ class AnthropicProvider:
         facts = catalog.model(NAME, request.model)
         create = self._client.messages.with_streaming_response.create
         body = {**_body(request, facts), "stream": True}
-        yield from _chunks(self._channel.events(create, body, request_id=request_id, timeout=timeout, line=line), facts)
+        with self._channel.events(create, body, request_id=request_id, timeout=timeout, line=line) as events:
+            yield from _chunks(events, facts)
 
 
 def _body(request: ChatRequest, facts: ModelSpec) -> dict[str, Any]:

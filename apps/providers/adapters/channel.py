@@ -64,24 +64,32 @@ class Channel:
         with self._response(create, body, request_id, timeout) as (response, parts):
             return Answer(data=self._parsed(b"".join(parts)), request_id=self._id_of(response))
 
+    @contextlib.contextmanager
     def events(
         self, create: Create, body: Mapping[str, Any], *, request_id: str, timeout: float, line: Line | None = None
-    ) -> Iterator[Answer]:
-        """The events of a stream, up to its end. Whether it was whole is for the reader to say."""
+    ) -> Iterator[Iterator[Answer]]:
+        """The events of a stream, up to its end. Whether it was whole is for the reader to say.
+
+        Who leaves hangs up there and then. Left to the garbage collector it would happen in the middle of anything, and
+        wait for good for a lock of the connections that its own thread holds.
+        """
         with self._response(create, body, request_id, timeout) as (response, parts):
             if line:
                 line.lend(response.http_response, self.http)
-            for text in _lines(parts):
-                kind, _, value = text.partition(b":")
-                if kind != b"data":
-                    continue
-                if value.strip() == b"[DONE]":
-                    break
-                data = self._parsed(value)
-                yield Answer(data=data, request_id=self._id_of(response))
-                if self.last_event and data.get("type") == self.last_event:
-                    break
-            self._drain(parts)
+            yield self._events(parts, request_id=self._id_of(response))
+
+    def _events(self, parts: Iterator[bytes], *, request_id: str) -> Iterator[Answer]:
+        for text in _lines(parts):
+            kind, _, value = text.partition(b":")
+            if kind != b"data":
+                continue
+            if value.strip() == b"[DONE]":
+                break
+            data = self._parsed(value)
+            yield Answer(data=data, request_id=request_id)
+            if self.last_event and data.get("type") == self.last_event:
+                break
+        self._drain(parts)
 
     @contextlib.contextmanager
     def _response(

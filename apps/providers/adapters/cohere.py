@@ -73,8 +73,8 @@ class CohereProvider:
         self, request: ChatRequest, *, request_id: str, timeout: float, line: Line | None = None
     ) -> Iterator[ChatChunk]:
         body = {**_chat(request), "stream": True}
-        events = self._channel.events(self._chat, body, request_id=request_id, timeout=timeout, line=line)
-        yield from _chat_chunks(events, _facts(request.model))
+        with self._channel.events(self._chat, body, request_id=request_id, timeout=timeout, line=line) as events:
+            yield from _chat_chunks(events, _facts(request.model))
 
     def embed(self, request: EmbeddingRequest, *, request_id: str, timeout: float) -> EmbeddingResult:
         facts = _facts(request.model)

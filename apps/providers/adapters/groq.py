@@ -41,8 +41,8 @@ class GroqProvider:
     ) -> Iterator[ChatChunk]:
         create = self._client.chat.completions.with_streaming_response.create
         body = {**_chat(request), "stream": True}
-        events = self._channel.events(create, body, request_id=request_id, timeout=timeout, line=line)
-        yield from wire.chat_chunks(events, _facts(request.model))
+        with self._channel.events(create, body, request_id=request_id, timeout=timeout, line=line) as events:
+            yield from wire.chat_chunks(events, _facts(request.model))
 
 
 def _facts(model: str) -> catalog.ModelSpec:

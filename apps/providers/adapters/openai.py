@@ -69,8 +69,8 @@ class OpenAIProvider:
         facts = self._facts(request.model)
         create = self._client.chat.completions.with_streaming_response.create
         body = self._streamed(self._chat(request, facts))
-        events = self._channel.events(create, body, request_id=request_id, timeout=timeout, line=line)
-        yield from wire.chat_chunks(events, facts)
+        with self._channel.events(create, body, request_id=request_id, timeout=timeout, line=line) as events:
+            yield from wire.chat_chunks(events, facts)
 
     def embed(self, request: EmbeddingRequest, *, request_id: str, timeout: float) -> EmbeddingResult:
         facts = self._facts(request.model)
