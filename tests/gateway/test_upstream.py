@@ -10,6 +10,7 @@ import pytest
 
 from apps.gateway.errors import CallCancelledError
 from apps.gateway.upstream import Upstream
+from apps.providers.adapters.anthropic import AnthropicProvider
 from apps.providers.adapters.cohere import CohereProvider
 from apps.providers.adapters.groq import GroqProvider
 from apps.providers.adapters.openai import OpenAIProvider
@@ -17,11 +18,13 @@ from apps.providers.base import ChatChunk, ChatMessage, ChatRequest, ProviderCon
 from apps.providers.errors import ProviderTimeoutError
 from apps.providers.lines import Line
 
-Adapter = OpenAIProvider | GroqProvider | CohereProvider
+Adapter = OpenAIProvider | GroqProvider | AnthropicProvider | CohereProvider
 REQUEST = ChatRequest(model="m", messages=(ChatMessage(role="user", content="Hello?"),), max_tokens=50)
 #: A word, as an event of a stream.
 OPENAIS = {"choices": [{"index": 0, "delta": {"content": "and "}, "finish_reason": None}]}
+ANTHROPICS = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "and "}}
 COHERES = {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "and "}}}}
+EVENTS = {"/v1/messages": ANTHROPICS, "/v2/chat": COHERES}
 
 
 def never() -> bool:
@@ -34,7 +37,7 @@ class Talker(BaseHTTPRequestHandler):
     server: "TalkingServer"
 
     def do_POST(self) -> None:
-        event = COHERES if self.path == "/v2/chat" else OPENAIS
+        event = EVENTS.get(self.path, OPENAIS)
         self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.set()
         self.server.may_answer.wait()
@@ -81,7 +84,7 @@ def test_a_provider_that_still_talks_sees_its_caller_go(talking_server: TalkingS
     assert talking_server.caller_gone.wait(10)
 
 
-@pytest.mark.parametrize("adapter", [OpenAIProvider, GroqProvider, CohereProvider])
+@pytest.mark.parametrize("adapter", [OpenAIProvider, GroqProvider, AnthropicProvider, CohereProvider])
 def test_a_provider_that_is_silent_sees_its_caller_go(talking_server: TalkingServer, adapter: type[Adapter]) -> None:
     talking_server.silent = True
     with upstream_of(talking_server, adapter) as upstream:
