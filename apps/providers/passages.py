@@ -1,4 +1,4 @@
-"""Passages as text, for providers that take messages only.
+"""What is sent of a request: its messages, and its passages as text, for providers that take messages only.
 
 What a document says is data that somebody else wrote: it stands in the user's turn, between delimiters that it cannot
 contain, and never among the instructions. Tokens are counted of exactly what is rendered here.
@@ -21,8 +21,13 @@ def render(request: ChatRequest) -> tuple[ChatMessage, ...]:
     """The messages with the passages in them: before the question, in the last turn of the user.
 
     There they leave the prompt's beginning unchanged from question to question, which providers cache, and servers that
-    insist on alternating roles are content.
+    insist on alternating roles are content. A turn without a text, such as an answer that was all thinking, is left
+    out: most providers refuse it.
     """
+    return tuple(message for message in _with_passages(request) if message.content.strip())
+
+
+def _with_passages(request: ChatRequest) -> tuple[ChatMessage, ...]:
     if not request.passages:
         return request.messages
     messages = list(request.messages)

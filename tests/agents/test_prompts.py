@@ -96,7 +96,7 @@ def test_without_messages_the_weakest_passages_go_and_the_others_keep_their_numb
 
 
 def test_a_question_that_fits_by_itself_is_asked_and_one_word_more_is_refused() -> None:
-    longest = ROOM - size(build(question=""))
+    longest = ROOM - size(build(question=words(1))) + 1
     request = build(question=words(longest), passages=found(1, each=10), history=said(1, each=10))
     assert size(request) == ROOM
     assert (sent(request), request.passages) == ([], ())

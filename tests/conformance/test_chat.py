@@ -1,5 +1,7 @@
 """Answers, in one piece and streamed."""
 
+from dataclasses import replace
+
 import pytest
 from django.test import override_settings
 
@@ -52,8 +54,10 @@ def test_what_we_count_beforehand_is_what_is_counted(chat: Tried) -> None:
     usage = chat.complete(request).usage
     assert usage is not None
     counted = tokens.count_chat(request, provider=_counted_as(chat))
-    # Where the tokenizer is not known, all that is known is what is set aside.
-    assert usage.input_tokens == counted.tokens or counted.estimated
+    # Where the tokenizer is not known, other vocabularies rarely count twice as many, or half.
+    factor = 2 if counted.estimated else 1
+    assert counted.tokens <= usage.input_tokens * factor
+    assert usage.input_tokens <= counted.tokens * factor
     assert usage.input_tokens <= tokens.upper_bound_chat(request, provider=_counted_as(chat))
 
 
@@ -155,6 +159,16 @@ def test_system_history_and_question_go_out_in_order(remote: Tried, fake: FakePr
     # Anthropic has the system's word beside the messages.
     system = [{"role": "system", "content": body["system"]}] if "system" in body else []
     assert system + body["messages"] == [{"role": each.role, "content": each.content} for each in messages]
+
+
+def test_a_turn_without_a_text_is_left_out_and_not_counted(remote: Tried, fake: FakeProvider) -> None:
+    first, last = ChatMessage(role="user", content="Hello?"), ChatMessage(role="user", content=QUESTION)
+    request = ChatRequest(model=remote.model, messages=(first, last), max_tokens=50)
+    thought = replace(request, messages=(first, ChatMessage(role="assistant", content=" "), last))
+    remote.complete(thought)
+    assert [message["content"] for message in fake.arrivals()[0]["body"]["messages"]] == ["Hello?", QUESTION]
+    counted = [tokens.count_chat(each, provider=_counted_as(remote)) for each in (thought, request)]
+    assert counted[0] == counted[1]
 
 
 def test_our_request_id_and_our_key_go_out_once(remote: Tried, fake: FakeProvider) -> None:

@@ -1,7 +1,6 @@
 """What only Cohere does, and what it must not be asked for."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,12 +53,6 @@ def test_the_highest_temperature_goes_out_as_it_is(fake: FakeProvider) -> None:
     # The fake refuses more than 2, as Cohere does.
     whole(question(temperature=2.0))
     assert fake.arrivals()[0]["body"]["temperature"] == 2.0
-
-
-def test_a_turn_without_a_text_is_left_out(fake: FakeProvider) -> None:
-    first, last = ChatMessage(role="user", content="Hello?"), ChatMessage(role="user", content="Hello!")
-    whole(replace(question(), messages=(first, ChatMessage(role="assistant", content=" "), last)))
-    assert [message["content"] for message in fake.arrivals()[0]["body"]["messages"]] == ["Hello?", "Hello!"]
 
 
 def test_what_was_thought_is_no_part_of_the_answer() -> None:

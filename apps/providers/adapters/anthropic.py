@@ -76,8 +76,8 @@ class AnthropicProvider:
 
 
 def _body(request: ChatRequest, facts: ModelSpec) -> dict[str, Any]:
-    """The request; what the system says stands beside the messages. A message without a text Anthropic refuses."""
-    said = [message for message in passages.render(request) if message.content.strip()]
+    """The request; what the system says stands beside the messages."""
+    said = passages.render(request)
     body = {
         "model": request.model,
         "messages": [{"role": message.role, "content": message.content} for message in _turns(said)],

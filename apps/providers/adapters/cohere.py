@@ -90,8 +90,7 @@ def _chat(request: ChatRequest) -> dict[str, Any]:
     """The request's body. A temperature goes out as it is: Cohere takes 0 to 2, as we do."""
     body = {
         "model": request.model,
-        # It refuses a turn without a text, such as an answer that was all thinking.
-        "messages": [message for message in wire.messages(request) if message["content"].strip()],
+        "messages": wire.messages(request),
         "max_tokens": request.max_tokens,
         **_facts(request.model).parameters,
     }
