@@ -14,7 +14,7 @@ import httpx2
 
 from apps.providers import catalog, passages
 from apps.providers.adapters import clients, metering
-from apps.providers.adapters.channel import Answer, Channel
+from apps.providers.adapters.channel import Answer, Channel, inner
 from apps.providers.base import ChatChunk, ChatMessage, ChatRequest, ChatResult, ProviderConfig, Usage
 from apps.providers.catalog import ModelSpec
 from apps.providers.errors import ProviderBadResponseError, ProviderInterruptedError, ProviderUnavailableError
@@ -100,13 +100,13 @@ def _result(answer: Answer, facts: ModelSpec) -> ChatResult:
     usage = _counted(raw, answered=bool(text), facts=facts)
     if text is None:
         message = "The provider's answer holds no content, or some whose text is none."
-        raise ProviderBadResponseError(message, provider_request_id=_id_of(answer), usage=usage)
+        raise ProviderBadResponseError(message, provider_request_id=answer.call_id, usage=usage)
     return ChatResult(
         text=text,
         finish_reason=_finish(answer.data.get("stop_reason")),
         usage=usage,
         raw_usage=raw,
-        provider_request_id=_id_of(answer),
+        provider_request_id=answer.call_id,
         model=str(answer.data.get("model") or ""),
     )
 
@@ -140,20 +140,19 @@ class _Streamed:
     def take(self, event: Answer) -> str:
         """Note what the event tells; returns the text in it."""
         _refuse_error(event)
-        message, delta = _object(event, "message"), _object(event, "delta")
-        self.request_id = self.request_id or _id_of(event)
-        self.model = str(message.get("model") or self.model)
-        self.opening = metering.as_sent(message.get("usage")) or self.opening
+        self.request_id = self.request_id or event.call_id or str(event.inner("message", "id") or "")
+        self.model = str(event.inner("message", "model") or self.model)
+        self.opening = metering.as_sent(event.inner("message", "usage")) or self.opening
         if "usage" in event.data:
             self.cumulative = _without_nulls(metering.as_sent(event.data["usage"]))
-        self.finish = _finish(delta.get("stop_reason")) or self.finish
+        self.finish = _finish(event.inner("delta", "stop_reason")) or self.finish
         self.ended = event.data.get("type") == LAST_EVENT
         return self._piece(event)
 
     def _piece(self, event: Answer) -> str:
         """The beginning of a block of text, or more of it."""
-        part = _object(event, "content_block") or _object(event, "delta")
-        text = part.get("text", "") if part.get("type") in ("text", "text_delta") else ""
+        part = event.data.get("content_block") or event.data.get("delta")
+        text = (inner(part, "text") or "") if inner(part, "type") in ("text", "text_delta") else ""
         if not isinstance(text, str):
             message = "The provider's answer is not text."
             raise ProviderBadResponseError(message, provider_request_id=self.request_id)
@@ -221,14 +220,4 @@ def _refuse_error(event: Answer) -> None:
     """In a stream, which has begun with a 200, an error is an event; ``overloaded_error`` is what a 529 is before."""
     if event.data.get("type") == "error":
         message = "The provider failed while it was answering. Try again later."
-        raise ProviderUnavailableError(message, provider_request_id=_id_of(event))
-
-
-def _object(event: Answer, name: str) -> Mapping[str, Any]:
-    value = event.data.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _id_of(answer: Answer) -> str:
-    """The id of the call, by which Anthropic finds it; else that of the message, which the first event tells."""
-    return answer.request_id or str(answer.data.get("id") or _object(answer, "message").get("id") or "")
+        raise ProviderUnavailableError(message, provider_request_id=event.call_id)

@@ -40,6 +40,22 @@ class Answer:
     #: The provider's id of the call, from its header.
     request_id: str
 
+    @property
+    def call_id(self) -> str:
+        """That id; without such a header the answer's own, which not every event of a stream tells."""
+        return self.request_id or str(self.data.get("id") or "")
+
+    def inner(self, *names: str) -> Any:
+        """What lies so deep in the data; None when nothing does."""
+        return inner(self.data, *names)
+
+
+def inner(data: Any, *names: str) -> Any:
+    """What lies so deep in JSON; None when nothing does."""
+    for name in names:
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data
+
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:

@@ -13,7 +13,7 @@ from cohere.core.client_wrapper import SyncClientWrapper
 
 from apps.providers import catalog
 from apps.providers.adapters import clients, fern, metering, vectors, wire
-from apps.providers.adapters.channel import Answer, Channel
+from apps.providers.adapters.channel import Answer, Channel, inner
 from apps.providers.base import (
     ChatChunk,
     ChatRequest,
@@ -118,7 +118,7 @@ def _texts(request: EmbeddingRequest, facts: ModelSpec) -> dict[str, Any]:
 
 def _chat_result(answer: Answer, facts: ModelSpec) -> ChatResult:
     """The answer in one piece. Which model gave it is not told."""
-    text = _text(_inner(answer.data, "message"))
+    text = _text(answer.inner("message"))
     raw = metering.as_sent(answer.data.get("usage"))
     usage = _read(raw, answered=bool(text), at_most=facts.context_window)
     finish = _finish(answer, answer.data.get("finish_reason"), usage)
@@ -129,7 +129,7 @@ def _chat_result(answer: Answer, facts: ModelSpec) -> ChatResult:
         finish_reason=finish,
         usage=usage,
         raw_usage=raw,
-        provider_request_id=_id_of(answer),
+        provider_request_id=answer.call_id,
         model=facts.model,
     )
 
@@ -138,11 +138,11 @@ def _chat_chunks(events: Iterable[Answer], facts: ModelSpec) -> Iterator[ChatChu
     """The pieces of a streamed answer and its closing chunk. What was thought and what is cited is passed over."""
     closing, answered, request_id = None, False, ""
     for event in events:
-        request_id = _id_of(event) or request_id
+        request_id = event.call_id or request_id
         if event.data.get("type") == "message-end":
             closing = _closing(event, request_id, facts, answered=answered)
             continue
-        text = _inner(event.data, "delta", "message", "content", "text") or ""
+        text = event.inner("delta", "message", "content", "text") or ""
         if not isinstance(text, str):
             raise _unusable(event, "The provider's answer is not text.", None)
         if text:
@@ -155,9 +155,9 @@ def _chat_chunks(events: Iterable[Answer], facts: ModelSpec) -> Iterator[ChatChu
 
 def _closing(event: Answer, request_id: str, facts: ModelSpec, *, answered: bool) -> ChatChunk | None:
     """The closing chunk; None when the event does not say why the answer ended."""
-    raw = metering.as_sent(_inner(event.data, "delta", "usage"))
+    raw = metering.as_sent(event.inner("delta", "usage"))
     usage = _read(raw, answered=answered, at_most=facts.context_window)
-    finish = _finish(event, _inner(event.data, "delta", "finish_reason"), usage)
+    finish = _finish(event, event.inner("delta", "finish_reason"), usage)
     if not finish:
         return None
     return ChatChunk(
@@ -169,10 +169,10 @@ def _finish(answer: Answer, reason: Any, usage: Usage | None) -> str:
     """Why the answer ended. One that Cohere broke off is an error, with what it counted for it."""
     if reason == "ERROR":
         message = "The provider failed while it was answering. Try again later."
-        raise ProviderUnavailableError(message, provider_request_id=_id_of(answer), usage=usage)
+        raise ProviderUnavailableError(message, provider_request_id=answer.call_id, usage=usage)
     if reason == "TIMEOUT":
         message = "The provider did not finish its answer within its own time."
-        raise ProviderTimeoutError(message, provider_request_id=_id_of(answer), usage=usage)
+        raise ProviderTimeoutError(message, provider_request_id=answer.call_id, usage=usage)
     return FINISHES.get(str(reason or ""), str(reason or ""))
 
 
@@ -191,7 +191,7 @@ def _embedding_result(answer: Answer, request: EmbeddingRequest, facts: ModelSpe
         message = f"The provider sent {len(found)} vectors for {len(request.texts)} texts."
         raise _unusable(answer, message, usage)
     return EmbeddingResult(
-        vectors=found, usage=usage, raw_usage=raw, provider_request_id=_id_of(answer), model=facts.model
+        vectors=found, usage=usage, raw_usage=raw, provider_request_id=answer.call_id, model=facts.model
     )
 
 
@@ -216,30 +216,19 @@ def _read(raw: Mapping[str, Any], *, answered: bool, at_most: int | None) -> Usa
 
 def _number(raw: Mapping[str, Any], *names: str) -> Any:
     """A number of the usage. The reference has floating-point numbers: one that is whole is made what it says."""
-    number = _inner(raw, *names)
+    number = inner(raw, *names)
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _text(message: Any) -> str | None:
     """The text of a message, which comes in blocks, among others of thoughts; None of what is no message."""
-    blocks = _inner(message, "content") or []
+    blocks = inner(message, "content") or []
     if not isinstance(message, Mapping) or not isinstance(blocks, list):
         return None
-    texts = [_inner(block, "text") for block in blocks if _inner(block, "type") == "text"]
+    texts = [inner(block, "text") for block in blocks if inner(block, "type") == "text"]
     return "".join(texts) if all(isinstance(text, str) for text in texts) else None
-
-
-def _inner(data: Any, *names: str) -> Any:
-    """What lies so deep in it; None when nothing does."""
-    for name in names:
-        data = data.get(name) if isinstance(data, Mapping) else None
-    return data
 
 
 def _unusable(answer: Answer, message: str, usage: Usage | None) -> ProviderBadResponseError:
     """The error for an answer that came whole and is of no use: the provider counted it all the same."""
-    return ProviderBadResponseError(message, provider_request_id=_id_of(answer), usage=usage)
-
-
-def _id_of(answer: Answer) -> str:
-    return answer.request_id or str(answer.data.get("id") or "")
+    return ProviderBadResponseError(message, provider_request_id=answer.call_id, usage=usage)

@@ -8,7 +8,7 @@ import numpy as np
 
 from apps.providers import passages
 from apps.providers.adapters import metering, vectors
-from apps.providers.adapters.channel import Answer
+from apps.providers.adapters.channel import Answer, inner
 from apps.providers.base import ChatChunk, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult, Vectors
 from apps.providers.catalog import ModelSpec
 from apps.providers.errors import (
@@ -38,7 +38,7 @@ def chat_result(answer: Answer, facts: ModelSpec) -> ChatResult:
         finish_reason=_finish(choice),
         usage=metering.read(raw, answered=bool(text), at_most=facts.context_window),
         raw_usage=raw,
-        provider_request_id=_id_of(answer),
+        provider_request_id=answer.call_id,
         model=str(answer.data.get("model") or ""),
     )
 
@@ -49,7 +49,7 @@ def chat_chunks(events: Iterable[Answer], facts: ModelSpec) -> Iterator[ChatChun
     finish, answered, request_id, model = "", False, "", ""
     for event in events:
         _refuse_error(event, at_most=facts.context_window)
-        request_id, model = _id_of(event), str(event.data.get("model") or model)
+        request_id, model = event.call_id, str(event.data.get("model") or model)
         raw = _usage(event.data) or raw
         choice = _choice(event.data) or {}
         finish = _finish(choice) or finish
@@ -92,7 +92,7 @@ def embedding_result(answer: Answer, request: EmbeddingRequest, facts: ModelSpec
         vectors=found,
         usage=metering.read(raw, answered=False, at_most=at_most),
         raw_usage=raw,
-        provider_request_id=_id_of(answer),
+        provider_request_id=answer.call_id,
         model=str(answer.data.get("model") or ""),
     )
 
@@ -100,7 +100,7 @@ def embedding_result(answer: Answer, request: EmbeddingRequest, facts: ModelSpec
 def _unusable(answer: Answer, message: str, *, at_most: int | None) -> ProviderBadResponseError:
     """The error for an answer that came whole and is of no use: the provider counted it all the same."""
     usage = metering.read(_usage(answer.data), answered=False, at_most=at_most)
-    return ProviderBadResponseError(message, provider_request_id=_id_of(answer), usage=usage)
+    return ProviderBadResponseError(message, provider_request_id=answer.call_id, usage=usage)
 
 
 def _vectors(items: Any, size: int | None) -> Vectors:
@@ -133,8 +133,7 @@ def _finish(choice: Mapping[str, Any]) -> str:
 
 def _text(part: Any) -> str | None:
     """The text of a message or of a delta, where a refusal is an answer too; None for anything else."""
-    part = part if isinstance(part, Mapping) else {}
-    content = part.get("content") or part.get("refusal") or ""
+    content = inner(part, "content") or inner(part, "refusal") or ""
     if isinstance(content, list):
         # Models of Mistral's that think answer in parts. What they thought is none of the answer.
         texts = [_text_of_part(inner) for inner in content]
@@ -152,19 +151,13 @@ def _text_of_part(part: Any) -> str | None:
 
 def _usage(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The usage as sent, where it can be kept so. In a stream Groq tells it under a name of its own."""
-    own = data.get("x_groq")
-    return metering.as_sent((own.get("usage") if isinstance(own, Mapping) else None) or data.get("usage"))
+    return metering.as_sent(inner(data, "x_groq", "usage") or data.get("usage"))
 
 
 def _refuse_error(answer: Answer, *, at_most: int | None) -> None:
     """With a 200, an error is an event of the stream, or (Mistral) the reason for which the answer ended."""
-    own, choice = answer.data.get("x_groq"), _choice(answer.data) or {}
-    told = answer.data.get("error") or (isinstance(own, Mapping) and own.get("error"))
-    if told or choice.get("finish_reason") == "error":
+    told = answer.data.get("error") or answer.inner("x_groq", "error")
+    if told or inner(_choice(answer.data), "finish_reason") == "error":
         message = "The provider failed while it was answering. Try again later."
         usage = metering.read(_usage(answer.data), answered=False, at_most=at_most)
-        raise ProviderUnavailableError(message, provider_request_id=_id_of(answer), usage=usage)
-
-
-def _id_of(answer: Answer) -> str:
-    return answer.request_id or str(answer.data.get("id") or "")
+        raise ProviderUnavailableError(message, provider_request_id=answer.call_id, usage=usage)
