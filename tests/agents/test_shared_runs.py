@@ -5,18 +5,18 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
-from apps.agents import runs
+from apps.agents import answering, runs
 from apps.agents.models import AgentVersion, Conversation, Message, Run
 from apps.collections.models import Chunk, Collection, Document
 from apps.core import clock
 from apps.core.db import operator_scope, unit_of_work
-from apps.ledger import statements
+from apps.ledger import statements, till
 from apps.ledger.models import Attempt, Entry, Operation
-from apps.ledger.types import digest
+from apps.ledger.types import Admitted, Call, Charge, OperationKind, TokenType, digest
 from apps.tenants import credentials
 from apps.tenants.models import Tenant
 from nooble.processes import Supervisor
@@ -280,6 +280,22 @@ def test_the_payers_budget_refuses_and_the_others_is_not_asked(sharing: Sharing)
     # How the owner's budget stands is nothing the consumer may know.
     assert (str(spent + 1) in run.error_detail) == (sharing.payer == "consumer")
     assert "budget" in run.error_detail
+
+
+@pytest.mark.parametrize("code", sorted({*answering._OF_THE_PAYER, "provider_refused"}))
+def test_the_operation_keeps_no_more_for_the_consumer_than_the_run_tells(
+    owner: Persona, stranger: Persona, code: str
+) -> None:
+    paid_by_owner = dict.fromkeys(("owner_tenant_id", "payer_tenant_id"), owner.tenant.pk)
+    for ctx in (stranger.ctx, stranger.ctx.model_copy(update=paid_by_owner)):
+        charge = Charge(operation=OperationKind.CHAT, token_type=TokenType.LLM, payload={"question": str(uuid4())})
+        held = till.hold(ctx, charge, Call(provider="fake", model="m", hold_tokens=10, deadline_seconds=30))
+        assert isinstance(held, Admitted)
+        till.fail(ctx, held.operation_id, epoch=held.epoch, code=code, detail="why")
+        with unit_of_work(ctx):
+            kept = Operation.objects.get(pk=held.operation_id).error_detail
+        is_told = ctx.payer_tenant_id == ctx.tenant_id or code not in answering._OF_THE_PAYER
+        assert kept == ("why" if is_told else "")
 
 
 @pytest.mark.parametrize("provider", ["fake"], indirect=True)

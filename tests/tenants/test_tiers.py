@@ -275,11 +275,16 @@ def test_a_plan_without_the_deployments_models_names_others_in_its_defaults(oper
         "embedding_config.model": "text-embedding-3-small",
     }
     edited(operator, tier, models_allowed="groq/*,openai/text-*", defaults=json.dumps(defaults))
+    tier.refresh_from_db()
+    assert (tier.models_allowed, tier.defaults) == (["groq/*", "openai/text-*"], defaults)
 
 
 def test_the_example_of_a_plans_models_can_be_saved(operator: Client, tier: Tier) -> None:
     text = str(Tier._meta.get_field("models_allowed").help_text)
-    edited(operator, tier, models_allowed=text.partition("e.g. ")[2].partition(". ")[0])
+    example = text.partition("e.g. ")[2].partition(". ")[0]
+    edited(operator, tier, models_allowed=example)
+    tier.refresh_from_db()
+    assert tier.models_allowed == example.split(",") != [""]
 
 
 def test_an_agent_whose_model_left_the_plan_can_be_changed_in_all_else(
