@@ -190,6 +190,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
     "global_keyprefix": "nooble:",
+    "queue_order_strategy": "nooble.turns:ByTier",
     # Without them a half-open connection hangs a worker for minutes.
     "socket_connect_timeout": 5,
     "socket_timeout": 15,
