@@ -16,7 +16,7 @@ from apps.agents.models import Message, Run
 from apps.agents.types import Author, RunStatus
 from apps.collections import retrieval
 from apps.collections.search import Hit
-from apps.core import work
+from apps.core import delivery, work
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
@@ -42,7 +42,7 @@ _OF_THE_PAYER = {
 
 def answer(ctx: ExecutionContext, run_id: UUID, *, task_id: str) -> bool:
     """Answer the run's question, whatever an earlier delivery of it left behind."""
-    return work.drive(ctx, Run, run_id, task_id=task_id, perform=_answer, give_up=_fail)
+    return delivery.drive(ctx, Run, run_id, task_id=task_id, perform=_answer, give_up=_fail)
 
 
 def _answer(ctx: ExecutionContext, run: Run) -> None:

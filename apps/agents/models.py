@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from apps.agents.types import Author, Payer, RunStatus
 from apps.core.ids import new_id
 from apps.core.references import reference
-from apps.core.work import WorkItem
+from apps.core.work import WorkItem, work_indexes
 
 DEFAULT_PROMPT = (
     "You answer questions from the passages you are given. Say what they say, cite each statement with the number of "
@@ -144,12 +144,7 @@ class Run(WorkItem):
         indexes = [
             # Serves the list of a tenant's runs, newest first.
             models.Index(fields=["tenant_id", "-id"], name="run_of_tenant"),
-            # Serves the sweeper.
-            models.Index(
-                fields=["available_at"],
-                name="run_unfinished",
-                condition=Q(status__in=["queued", "retrieving", "generating"]),
-            ),
+            *work_indexes("run", Q(status__in=["queued", "retrieving", "generating"])),
         ]
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 from apps.agents.errors import ConversationNotFoundError, NotReplayableError, RunNotFoundError
 from apps.agents.models import Conversation, Message, Run
 from apps.agents.types import Author, RunStatus
+from apps.core import publication
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.ids import new_id
@@ -38,7 +39,7 @@ def start_run(ctx: ExecutionContext, question: str) -> Run:
         Message.objects.create(
             tenant_id=ctx.tenant_id, conversation=conversation, run=run, author=Author.USER, content=question
         )
-        run.publish()
+        publication.admit(ctx, Run)
     return run
 
 

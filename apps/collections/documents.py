@@ -23,7 +23,7 @@ from apps.collections.errors import (
 )
 from apps.collections.models import Document, EmbeddingBatch, EmbeddingSpace
 from apps.collections.types import BatchStatus, DocumentStatus
-from apps.core import clock, configuration
+from apps.core import clock, configuration, publication
 from apps.core.configuration import Level, Resolved
 from apps.core.context import ContextRefusedError, ExecutionContext
 from apps.core.db import unit_of_work
@@ -122,6 +122,7 @@ def retry_document(
             document.status = DocumentStatus.PENDING
             _restart(document)
         document.save()
+        publication.admit(context, EmbeddingBatch if batches else Document)
     return document
 
 
@@ -187,7 +188,7 @@ def _insert(ctx: ExecutionContext, space: EmbeddingSpace, upload: Upload, conten
         return None
     # After the insert, which may lose; a crash before the commit leaves a file nobody names, never a row without one.
     default_storage.save(row.storage_key, ContentFile(upload.data))
-    row.publish()
+    publication.admit(ctx, Document)
     return row
 
 
@@ -257,10 +258,9 @@ def _resolved(tier_defaults: Mapping[str, Any], requested: Mapping[str, Any]) ->
 
 
 def _restart(item: Document | EmbeddingBatch) -> None:
-    item.deliveries, item.publications = 0, 1
+    item.deliveries = item.publications = 0
     item.lease_expires_at = None
-    item.available_at = item.published_at = clock.now()
-    item.publish()
+    item.available_at = clock.now()
 
 
 def _restart_batches(document: Document, batches: Sequence[EmbeddingBatch], ctx: ExecutionContext) -> None:

@@ -19,7 +19,7 @@ from apps.collections.chunking import ChunkDraft, chunk
 from apps.collections.models import Chunk, ChunkEmbedding, Document, EmbeddingBatch
 from apps.collections.parsing import ParsedDocument
 from apps.collections.types import BatchStatus, DocumentStatus
-from apps.core import work
+from apps.core import delivery, publication, work
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
@@ -32,12 +32,12 @@ from apps.providers.base import Vectors
 
 def chunk_document(ctx: ExecutionContext, document_id: UUID, *, task_id: str) -> bool:
     """Read the document, cut it, hand its batches over to be embedded. May be delivered any number of times."""
-    return work.drive(ctx, Document, document_id, task_id=task_id, perform=_chunk, give_up=_fail_document)
+    return delivery.drive(ctx, Document, document_id, task_id=task_id, perform=_chunk, give_up=_fail_document)
 
 
 def embed_batch(ctx: ExecutionContext, batch_id: UUID, *, task_id: str) -> bool:
     """Embed one batch; the last one makes the document ready. May be delivered any number of times."""
-    return work.drive(ctx, EmbeddingBatch, batch_id, task_id=task_id, perform=_embed, give_up=_fail_batch)
+    return delivery.drive(ctx, EmbeddingBatch, batch_id, task_id=task_id, perform=_embed, give_up=_fail_batch)
 
 
 def _chunk(ctx: ExecutionContext, document: Document) -> None:
@@ -106,8 +106,7 @@ def _store_chunks(
             return
         Chunk.objects.bulk_create(chunks, batch_size=500)
         EmbeddingBatch.objects.bulk_create(batches)
-        for batch in batches:
-            batch.publish()
+        publication.admit(ctx, EmbeddingBatch)
 
 
 def _chunk_row(document: Document, draft: ChunkDraft) -> Chunk:

@@ -13,7 +13,7 @@ from pgvector.django import HalfVectorField, SparseVectorField
 from apps.collections.types import BatchStatus, DocumentStatus, SpaceState
 from apps.core.ids import new_id
 from apps.core.references import reference
-from apps.core.work import WorkItem
+from apps.core.work import WorkItem, work_indexes
 
 #: Hashed stems: see ``migrations/sql``.
 TERM_DIMENSIONS = 1 << 28
@@ -108,12 +108,7 @@ class Document(WorkItem):
         indexes = [
             # Serves a collection's list, newest first.
             models.Index(fields=["collection", "-id"], name="document_of_collection"),
-            # Serves the sweeper.
-            models.Index(
-                fields=["available_at"],
-                name="document_unfinished",
-                condition=Q(status__in=["pending", "parsing", "chunking"]),
-            ),
+            *work_indexes("document", Q(status__in=["pending", "parsing", "chunking"])),
         ]
 
     def __str__(self) -> str:
@@ -155,10 +150,7 @@ class EmbeddingBatch(WorkItem):
             models.UniqueConstraint(fields=["document", "ordinal"], name="one_batch_per_ordinal"),
             models.CheckConstraint(condition=Q(status__in=BatchStatus.values), name="batch_status"),
         ]
-        indexes = [
-            # Serves the sweeper.
-            models.Index(fields=["available_at"], name="batch_unfinished", condition=Q(status="pending"))
-        ]
+        indexes = work_indexes("batch", Q(status="pending"))
 
     def __str__(self) -> str:
         return f"batch {self.ordinal} of {self.document_id}"

@@ -188,6 +188,16 @@ _ALL = [
         "provider takes.",
     ),
     Setting(
+        name="processing_config.concurrency",
+        type=int,
+        default=5,
+        minimum=1,
+        maximum=1000,
+        levels=NOT_PER_QUESTION,
+        help="How many of a tenant's questions, and of its documents and their batches, are with the workers or in a "
+        "queue at once, each for itself. The rest waits, so that it is in nobody's way.",
+    ),
+    Setting(
         name="processing_config.chunk_size", type=int, default=512, minimum=64, maximum=4096, help="Tokens in a chunk."
     ),
     Setting(

@@ -78,6 +78,7 @@ class ProcessingConfig(_Frozen):
     truncation_strategy: TruncationStrategy = "end"
     max_text_length: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    concurrency: int = Field(default=1, ge=1)
     chunk_size: int = Field(ge=1)
     chunk_overlap: int = Field(ge=0)
 

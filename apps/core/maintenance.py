@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db import IntegrityError, transaction
 
-from apps.core import clock, work
+from apps.core import clock, publication
 from apps.core.api import idempotency
 from apps.core.db import operator_scope
 from apps.core.models import PeriodicSlot
@@ -20,18 +20,18 @@ SLOTS_KEPT = timedelta(days=2)
 
 
 def republish(models: Iterable[type[WorkItem]]) -> int:
-    """Publish the rows of the work list that are due and that nobody works on; returns how many."""
+    """Publish the rows of the work list that are due, have room, and that nobody works on; returns how many."""
     count = 0
     for model in models:
         with operator_scope("sweeper", level=logging.DEBUG):
-            count += work.republish(model)
+            count += publication.republish(model) + publication.admit_left(model)
     return count
 
 
 def unfinished(model: type[WorkItem]) -> tuple[int, float]:
     """How many rows of the work list are not finished, and for how many seconds the oldest that is due has waited."""
     with operator_scope("metrics", level=logging.DEBUG):
-        return work.unfinished(model)
+        return publication.unfinished(model)
 
 
 def purge() -> int:

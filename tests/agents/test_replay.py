@@ -10,7 +10,7 @@ from django.test import Client
 
 from apps.agents import runs, waiting
 from apps.agents.models import Run
-from apps.core import work
+from apps.core import delivery, work
 from apps.core.admin_pages import change_url
 from apps.core.db import unit_of_work
 from apps.core.leases import LEASE
@@ -66,7 +66,7 @@ def stuck(owner: Persona, worker: Supervisor) -> UUID:
     ctx = read(owner, asked["id"]).context
     with unit_of_work(ctx):
         run = runs.start_run(ctx, "And now?")
-        Run.objects.filter(pk=run.pk).update(**PUT_OFF, deliveries=work.MAX_DELIVERIES)
+        Run.objects.filter(pk=run.pk).update(**PUT_OFF, deliveries=delivery.MAX_DELIVERIES)
     return run.pk
 
 

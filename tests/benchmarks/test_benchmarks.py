@@ -67,3 +67,10 @@ def test_a_context_is_measured_with_what_it_weighs() -> None:
     report = report_of("context.py", "--rounds", "5")
     assert report.keys() == {"build_ms", "sign_ms", "verify_ms", "together_ms", "signed_bytes"}
     assert 0 < report["signed_bytes"] < 16 * 1024
+
+
+def test_a_tenants_waiting_is_measured_beside_anothers_backlog() -> None:
+    report = report_of("fairness.py", "--backlog", "60", "--rounds", "1")
+    assert report["batch_wait_p95_ms"].keys() == report["answer_p50_ms"].keys() == {"idle", "beside_backlog"}
+    assert report["backlog"] == 60
+    assert report["backlog_left"] > 0

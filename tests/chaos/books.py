@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from apps.core import clock, work
+from apps.core import clock, delivery
 from apps.ledger import statements
 from apps.tenants import services as tenants
 from tests.chaos.cluster import Auditor, Cluster
@@ -160,7 +160,7 @@ def _as_planned(item: Item, row: Row) -> bool:
         return True
     # Struck again and again, a piece of work is given up: the product's own limit.
     deliveries: int = max(row["deliveries"], row.get("batch_deliveries") or 0)
-    return deliveries >= work.MAX_DELIVERIES
+    return deliveries >= delivery.MAX_DELIVERIES
 
 
 def _operations(books: Books) -> Iterator[str]:

@@ -12,7 +12,7 @@ from apps.collections import ingestion
 from apps.collections.models import Document, EmbeddingBatch
 from apps.core import dispatch
 from apps.core.db import operator_scope, unit_of_work
-from apps.core.work import MAX_DELIVERIES
+from apps.core.delivery import MAX_DELIVERIES
 from apps.ledger import till
 from apps.ledger.models import Operation
 from apps.ledger.types import Admitted, Call

@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from apps.agents.models import Conversation, Run
-from apps.core import clock, leases, maintenance, work
+from apps.core import clock, delivery, leases, maintenance, work
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.core.errors import BusyError, NoobleError
@@ -25,7 +25,7 @@ from tests.personas import Persona
 
 @pytest.fixture
 def run(owner: Persona) -> Iterator[Run]:
-    """A run that nobody has published, and that nobody is woken up for after the test."""
+    """A run whose message is lost, and that nobody is woken up for after the test."""
     with unit_of_work(owner.ctx):
         conversation = Conversation.objects.create(tenant_id=owner.tenant.pk, agent_id=new_id())
         run = Run.objects.create(
@@ -38,6 +38,7 @@ def run(owner: Persona) -> Iterator[Run]:
             session_id="s",
             question="Why?",
             signed_context=owner.ctx.sign(),
+            publications=1,
         )
     yield run
     with unit_of_work(owner.ctx):
@@ -88,7 +89,7 @@ def test_a_row_whose_lease_ran_out_is_taken_under_a_new_epoch(owner: Persona, ru
 
 
 @pytest.mark.parametrize(
-    ("error", "seconds"), [(BusyError("x"), work.POSTPONE_SECONDS), (ProviderStillRunningError("x"), 60)]
+    ("error", "seconds"), [(BusyError("x"), delivery.POSTPONE_SECONDS), (ProviderStillRunningError("x"), 60)]
 )
 def test_work_that_meets_somebody_at_it_waits_as_long_as_that_may_take(
     owner: Persona, run: Run, error: NoobleError, seconds: float
@@ -99,7 +100,7 @@ def test_work_that_meets_somebody_at_it_waits_as_long_as_that_may_take(
     def give_up(*_: Any) -> None:
         raise AssertionError("it is not given up")
 
-    assert work.drive(owner.ctx, Run, run.pk, task_id="t", perform=perform, give_up=give_up)
+    assert delivery.drive(owner.ctx, Run, run.pk, task_id="t", perform=perform, give_up=give_up)
     waits = current(owner, run).available_at - clock.now()
     assert timedelta(seconds=seconds - 5) < waits <= timedelta(seconds=seconds)
 
@@ -209,7 +210,7 @@ def drive(owner: Persona, run: Run, error: NoobleError | None = None) -> list[st
             work.advance(item, status="failed")
             work.bury(item, reason)
 
-    work.drive(owner.ctx, Run, run.pk, task_id="t", perform=perform, give_up=give_up)
+    delivery.drive(owner.ctx, Run, run.pk, task_id="t", perform=perform, give_up=give_up)
     return given_up
 
 
@@ -229,7 +230,7 @@ def test_work_that_somebody_else_is_at_is_put_off(owner: Persona, run: Run, monk
 
 
 def test_poison_is_given_up_and_buried(owner: Persona, run: Run) -> None:
-    change(owner, run, deliveries=work.MAX_DELIVERIES)
+    change(owner, run, deliveries=delivery.MAX_DELIVERIES)
     assert drive(owner, run) == [WorkFailedError.code]
     with unit_of_work(owner.ctx):
         letter = DeadLetter.objects.get()
@@ -241,7 +242,7 @@ def test_a_defect_leaves_the_row_to_be_driven_again(owner: Persona, run: Run) ->
         raise KeyError("a defect")
 
     with pytest.raises(KeyError):
-        work.drive(owner.ctx, Run, run.pk, task_id="t", perform=perform, give_up=lambda *_: None)
+        delivery.drive(owner.ctx, Run, run.pk, task_id="t", perform=perform, give_up=lambda *_: None)
     assert current(owner, run).status == "queued"
 
 

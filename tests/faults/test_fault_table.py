@@ -20,7 +20,7 @@ from django.db import connections
 from django.db.models.functions import Now
 
 from apps.agents.models import Run
-from apps.core import clock, dispatch, maintenance, work
+from apps.core import clock, delivery, dispatch, maintenance
 from apps.core.db import operator_scope, unit_of_work
 from apps.core.models import DeadLetter
 from apps.gateway import resolution
@@ -353,7 +353,7 @@ def test_row_11_poison_fails_after_its_deliveries_and_what_it_held_is_resolved(
     with monkeypatch.context() as unheard:
         unheard.setattr(dispatch, "_publish", lambda *_: None)
         run_id = UUID(scene.post("/chat", chat(scene))["run_id"])
-    for _ in range(work.MAX_DELIVERIES):
+    for _ in range(delivery.MAX_DELIVERIES):
         told = deliver(scene, buyers, run_id, kill=["before send", 0])
         assert told["status"] == -signal.SIGKILL
         expire(scene)

@@ -17,7 +17,7 @@ from django.conf import settings
 from apps.agents.models import Run
 from apps.core.db import operator_scope, unit_of_work
 from apps.ledger.models import Attempt, Budget
-from apps.tenants.models import Tenant
+from apps.tenants.models import Tenant, Tier
 from nooble import programs, queues
 from nooble.outputs import FileOutput
 from nooble.processes import Supervisor
@@ -53,6 +53,17 @@ def address(database: None, fake_provider_process: FakeProvider) -> Iterator[str
     output.close()
 
 
+@pytest.fixture
+def wide_tier(database: None) -> Iterator[str]:
+    """A tier whose tenants may have all their requests at work at once."""
+    with operator_scope("test"):
+        tier = Tier.objects.get(name="enterprise")
+        Tier.objects.filter(pk=tier.pk).update(defaults={**tier.defaults, "processing_config.concurrency": REQUESTS})
+    yield tier.name
+    with operator_scope("test"):
+        Tier.objects.filter(pk=tier.pk).update(defaults=tier.defaults)
+
+
 def post(url: str, key: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)
@@ -66,9 +77,9 @@ def post(url: str, key: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]
 
 @pytest.mark.timeout(0)
 def test_of_200_equal_requests_at_once_the_50_that_the_budget_covers_are_made(
-    address: str, make_tenant: MakeTenant, fake_provider: FakeProvider
+    address: str, wide_tier: str, make_tenant: MakeTenant, fake_provider: FakeProvider
 ) -> None:
-    scene = Scene(persona=make_tenant(), fake=fake_provider, provider="fake")
+    scene = Scene(persona=make_tenant(tier=wide_tier), fake=fake_provider, provider="fake")
     llm = {"provider": "fake", "model": "fake-chat", "max_tokens": 50}
     agent = scene.post("/agents", {"slug": "pumps", "name": "Pumps", "llm": llm})["id"]
     body = {"agent_id": agent, "message": f"{MESSAGE} {uuid4().hex}"}
