@@ -7,6 +7,8 @@ from settings.variables import ROOT
 
 # Each test session has its own engines, so that one that kills them disturbs nobody. A session's workers inherit it.
 os.environ.setdefault("NOOBLE_DATA_DIR", str(ROOT / ".nooble" / "tests" / str(os.getpid())))
+# The tests share providers that fail on demand: what one makes of them is not to keep the next one from calling.
+os.environ.setdefault("PROVIDER_CIRCUIT_FAILURES", "1000000")
 
 from settings.dev import *  # noqa: F403
 from settings.dev import DATABASES, ENV, NOOBLE_PROVIDERS

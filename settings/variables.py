@@ -334,6 +334,25 @@ VARIABLES = (
         required_in=PRODUCTION,
     ),
     Variable(
+        name="PROVIDER_CIRCUIT_FAILURES",
+        section="Providers",
+        help="How many calls in a row fail before a provider is left alone for a while: time-outs of 30 seconds and "
+        "more, broken connections, errors on its side. Each process counts for itself, for each key.",
+        example="10",
+        kind="int",
+        options={"validate": validate.Range(min=1, max=1_000_000)},
+        default=5,
+    ),
+    Variable(
+        name="PROVIDER_CIRCUIT_SECONDS",
+        section="Providers",
+        help="How long it is left alone, before a call is tried.",
+        example="60",
+        kind="float",
+        options={"validate": validate.Range(min=0.1, max=3600)},
+        default=30.0,
+    ),
+    Variable(
         name="WORK_SETTINGS_FILE",
         section="Defaults",
         help="A TOML or JSON file with the deployment's values of the [settings below](#settings-of-the-work-itself), "

@@ -4,8 +4,9 @@ What was found is written to the run before the first hold on an answer, so a re
 to the model; a done operation gives its answer back without a call.
 """
 
+import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from apps.agents.types import Author, RunStatus
 from apps.collections import retrieval
 from apps.collections.search import Hit
 from apps.core import delivery, work
-from apps.core.context import ExecutionContext
+from apps.core.context import ExecutionContext, LLMConfig
 from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
 from apps.core.ids import new_id
@@ -67,11 +68,10 @@ def _completion(ctx: ExecutionContext, run: Run) -> Completion:
 
 
 def _require_room(ctx: ExecutionContext, run: Run) -> None:
-    """Refuse a question that the model cannot hold before the search for it is paid for."""
-    assert ctx.llm_config is not None
+    """Refuse a question that none of the models can hold before the search for it is paid for."""
     with unit_of_work(ctx):
         prompt = configurations.prompt(ctx, run.agent_id, run.agent_version)
-    prompts.build(ctx.llm_config, prompt=prompt, question=run.question, passages=(), history=())
+    prompts.require_room(generation.models(ctx), prompt=prompt, question=run.question)
 
 
 def _retrieve(ctx: ExecutionContext, run: Run, asked: Message) -> None:
@@ -110,13 +110,13 @@ def _stored(hit: Hit) -> dict[str, Any]:
     }
 
 
-def _request(ctx: ExecutionContext, run: Run, asked: Message) -> ChatRequest:
-    assert ctx.llm_config is not None
+def _request(ctx: ExecutionContext, run: Run, asked: Message) -> Callable[[LLMConfig], ChatRequest]:
+    """Makes what a model is sent: as much of it as it can hold."""
     with unit_of_work(ctx):
         prompt = configurations.prompt(ctx, run.agent_id, run.agent_version)
         history = _history(asked)
-    return prompts.build(
-        ctx.llm_config,
+    return functools.partial(
+        prompts.build,
         prompt=prompt,
         question=run.question,
         passages=_passages(run.passages or []),

@@ -73,7 +73,7 @@ def resolve(who: Principal, agent: AgentConfiguration, *, requested: Mapping[str
     resolved = configuration.resolve(
         {
             Level.REQUEST: configuration.check(requested, level=Level.REQUEST),
-            Level.AGENT: {**agent.settings, "fallback_models": list(agent.fallback_models)},
+            Level.AGENT: _of_agent(agent),
             Level.TIER: configuration.check(who.tier_defaults, level=Level.TIER),
         },
         kinds={query_type},
@@ -87,7 +87,18 @@ def resolve(who: Principal, agent: AgentConfiguration, *, requested: Mapping[str
             sources={**resolved.sources, "llm_config.max_tokens": Level.TIER.value},
         )
     choices.require_chat(resolved, allowed=who.limits.models_allowed)
-    return resolved
+    return _with_fallbacks(resolved, choices.fallbacks(resolved, allowed=who.limits.models_allowed))
+
+
+def _of_agent(agent: AgentConfiguration) -> dict[str, Any]:
+    """What the agent sets itself. One that names no fallback models leaves them to the deployment."""
+    named = {"fallback_models": list(agent.fallback_models)} if agent.fallback_models else {}
+    return {**agent.settings, **named}
+
+
+def _with_fallbacks(resolved: Resolved, models: list[str]) -> Resolved:
+    """Of the fallback models those that the tenant's plan has: an agent may be another tenant's."""
+    return Resolved(values={**resolved.values, "fallback_models": models}, sources=resolved.sources)
 
 
 def _agent_id(sent: Sent, body: ChatBody) -> UUID:

@@ -1,17 +1,19 @@
 """Buying an answer, so that it can be left on its way, and is taken as its agent wants when it breaks off."""
 
+import functools
 import logging
 from collections import deque
 from collections.abc import Callable
 
 from django.db import Error
 
-from apps.core.context import ExecutionContext
+from apps.core.context import ExecutionContext, LLMConfig
 from apps.gateway import streaming
 from apps.gateway.errors import CallCancelledError
 from apps.gateway.services import Completion
-from apps.gateway.streaming import Cancelled, Done
+from apps.gateway.streaming import Cancelled, Choice, Done
 from apps.gateway.types import Charge
+from apps.providers import choices
 from apps.providers.base import ChatRequest
 
 logger = logging.getLogger(__name__)
@@ -20,11 +22,26 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 
 
-def buy(ctx: ExecutionContext, charge: Charge, request: ChatRequest, *, cancelled: Callable[[], bool]) -> Completion:
+def models(ctx: ExecutionContext) -> list[LLMConfig]:
+    """The configurations that may answer: the one that was chosen, then those of its fallback models."""
+    assert ctx.llm_config is not None
+    named = (choices.named(each) for each in ctx.fallback_models)
+    others = [ctx.llm_config.model_copy(update={"provider": name, "model": model}) for name, model in named]
+    return [ctx.llm_config, *others]
+
+
+def buy(
+    ctx: ExecutionContext,
+    charge: Charge,
+    request: Callable[[LLMConfig], ChatRequest],
+    *,
+    cancelled: Callable[[], bool],
+) -> Completion:
     """The answer to ``request``, bought once. What is not whole has the finish reason ``interrupted``.
 
-    Raises what ``gateway.stream`` raises; CallCancelledError when ``cancelled`` says that nobody wants it any more. It
-    is asked before every call and while one is on its way, which is then ended and charged at an estimate.
+    ``request`` makes what a model is sent, when it is its turn. Raises what ``gateway.stream`` raises;
+    CallCancelledError when ``cancelled`` says that nobody wants it any more. It is asked before every call and while
+    one is on its way, which is then ended and charged at an estimate.
 
     Nobody reads the pieces yet. But only a stream can be left when it is wanted no more, and breaks off with something.
     """
@@ -32,8 +49,7 @@ def buy(ctx: ExecutionContext, charge: Charge, request: ChatRequest, *, cancelle
     events = streaming.stream(
         ctx,
         charge,
-        request,
-        provider=ctx.llm_config.provider,
+        *(Choice(provider=each.provider, request=functools.partial(request, each)) for each in models(ctx)),
         partial="keep" if ctx.llm_config.on_interrupted_stream == "partial" else "retry",
         cancelled=lambda: _known_to_be(cancelled),
         look_seconds=LOOK_SECONDS,

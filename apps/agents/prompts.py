@@ -37,6 +37,19 @@ def build(
             raise ContextTooLongError(f"Shorten it: {config.model} reads {_room(config):,} tokens beside its answer.")
 
 
+def require_room(configs: Iterable[LLMConfig], *, prompt: str, question: str) -> None:
+    """Refuse a question that none of the models can hold; raises the ContextTooLongError of the first."""
+    refusals = []
+    for config in configs:
+        try:
+            build(config, prompt=prompt, question=question, passages=(), history=())
+        except ContextTooLongError as error:
+            refusals.append(error)
+        else:
+            return
+    raise refusals[0]
+
+
 def _request(
     config: LLMConfig, prompt: str, question: str, passages: Sequence[Passage], earlier: Sequence[ChatMessage]
 ) -> ChatRequest:

@@ -40,7 +40,7 @@ def create_agent(
             prompt=prompt,
             settings=_judged(ctx, configuration.check(settings or {}, level=Level.AGENT)),
             collections=_own(ctx, collection_ids),
-            fallback_models=_checked_fallbacks(fallback_models),
+            fallback_models=_checked_fallbacks(ctx, fallback_models),
         )
     return agent
 
@@ -114,7 +114,7 @@ def _changed(ctx: ExecutionContext, version: AgentVersion, changes: Mapping[str,
     if "collections" in changes:
         changed["collections"] = _own(ctx, changes["collections"])
     if "fallback_models" in changes:
-        changed["fallback_models"] = _checked_fallbacks(changes["fallback_models"])
+        changed["fallback_models"] = _checked_fallbacks(ctx, changes["fallback_models"])
     return changed
 
 
@@ -134,9 +134,10 @@ def _judged(ctx: ExecutionContext, settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _checked_fallbacks(models: Sequence[str]) -> list[str]:
-    accepted = configuration.check({"fallback_models": list(models)}, level=Level.AGENT)
-    return list(accepted["fallback_models"])
+def _checked_fallbacks(ctx: ExecutionContext, models: Sequence[str]) -> list[str]:
+    if models:
+        choices.require_fallbacks(models, allowed=tenants.tier_of(ctx).models_allowed)
+    return list(models)
 
 
 def _own(ctx: ExecutionContext, collection_ids: Sequence[UUID]) -> list[UUID]:

@@ -213,8 +213,7 @@ _ALL = [
         type=list,
         default=[],
         levels=frozenset({Level.AGENT, Level.DEPLOYMENT}),
-        supported=False,
-        help="Models that are asked when the first one fails.",
+        help="Models that are asked in their order when the chosen one fails, each as `provider/model`; at most five.",
     ),
 ]
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Never, TypeVar
 from uuid import UUID
 
+from apps.gateway.circuits import Circuit
 from apps.ledger.types import TokenCounts
 from apps.providers.base import ChatResult, EmbeddingResult, Fate
 
@@ -23,6 +24,8 @@ class Received:
     #: What the operation keeps when it ends with this.
     result: Mapping[str, Any]
     provider_request_id: str = ""
+    #: As :attr:`Offer.facts`, of the offer whose call it was.
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class Offer(Generic[E, R]):
 
     provider: str
     model: str
+    circuit: Circuit
     hold_tokens: int
     timeout: float
     #: Makes the call; is given the attempt, whose id goes out as our request id, and the seconds it may take. Passes on
@@ -47,7 +51,7 @@ class Offer(Generic[E, R]):
     facts: Mapping[str, Any] = field(default_factory=dict)
     #: Asks the provider what became of a request; None when it cannot be asked.
     lookup: Callable[[str], ChatResult | EmbeddingResult | Fate] | None = None
-    #: What the latest call has brought without being over; None: nothing that was seen.
+    #: What the latest call has brought without being over, whichever offer's it was; None: nothing that was seen.
     received: Callable[[], Received | None] = lambda: None
     #: Whether what was received before a call broke off is answer enough. If not, the call is made again.
     keep_received: bool = False

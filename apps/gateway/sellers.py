@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from apps.core.db import Scope
+from apps.gateway import circuits
+from apps.gateway.circuits import Circuit
 from apps.providers import registry
 from apps.providers.base import (
     Askable,
@@ -28,6 +30,7 @@ class Seller(Generic[A]):
     """A provider's adapter with the key that its calls are made with."""
 
     adapter: A
+    circuit: Circuit
     #: What an entry says of that key; nothing, where none is needed.
     facts: Mapping[str, Any]
 
@@ -40,18 +43,22 @@ class Seller(Generic[A]):
 def chat(scope: Scope, provider: str) -> Seller[ChatProvider]:
     """Who answers; raises CredentialUnreadableError and what ``registry.chat`` raises."""
     credential = _of_payer(scope, provider)
-    return Seller(adapter=registry.chat(provider, credential), facts=_facts(provider, credential))
+    return _seller(registry.chat(provider, credential), provider, credential)
 
 
 def embedding(scope: Scope, provider: str) -> Seller[EmbeddingProvider]:
     """Who embeds; raises CredentialUnreadableError and what ``registry.embedding`` raises."""
     credential = _of_payer(scope, provider)
-    return Seller(adapter=registry.embedding(provider, credential), facts=_facts(provider, credential))
+    return _seller(registry.embedding(provider, credential), provider, credential)
 
 
 def askable(scope: Scope, provider: str) -> Askable | None:
     """Whom to ask what became of a request; None: it cannot be asked. Raises CredentialUnreadableError."""
     return registry.askable(provider, _of_payer(scope, provider))
+
+
+def _seller(adapter: A, provider: str, credential: Credential | None) -> Seller[A]:
+    return Seller(adapter=adapter, circuit=circuits.of(adapter, provider), facts=_facts(provider, credential))
 
 
 def _of_payer(scope: Scope, provider: str) -> Credential | None:

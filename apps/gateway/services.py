@@ -93,6 +93,7 @@ def chat_offer(
     return Offer(
         provider=provider,
         model=request.model,
+        circuit=seller.circuit,
         hold_tokens=tokens.upper_bound_chat(request, provider=provider) + request.max_tokens,
         timeout=float(ctx.llm_config.timeout_seconds if ctx.llm_config else DEFAULT_TIMEOUT_SECONDS),
         send=send,
@@ -150,6 +151,7 @@ def _embedding_offer(
     return Offer(
         provider=provider,
         model=request.model,
+        circuit=seller.circuit,
         hold_tokens=sum(tokens.upper_bound(text, provider=provider, model=request.model) for text in request.texts),
         timeout=DEFAULT_TIMEOUT_SECONDS,
         send=at_once(lambda attempt, timeout: adapter.embed(request, request_id=str(attempt), timeout=timeout)),

@@ -17,6 +17,7 @@ from apps.gateway import sellers
 from apps.gateway.errors import CallCancelledError
 from apps.gateway.offers import Offer, Received
 from apps.gateway.purchase import purchase
+from apps.gateway.sellers import Seller
 from apps.gateway.services import Completion, chat_offer, completion, estimate
 from apps.gateway.upstream import Upstream
 from apps.ledger.types import Charge, TokenCounts
@@ -63,19 +64,26 @@ class Cancelled:
 Event = Delta | Reset | Done | Cancelled
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A model that may answer: whose it is, and what it is sent, which is made when it is its turn."""
+
+    provider: str
+    request: Callable[[], ChatRequest]
+
+
 def stream(
     ctx: ExecutionContext,
     charge: Charge,
-    request: ChatRequest,
-    *,
-    provider: str,
+    *choices: Choice,
     partial: WhenBroken = "retry",
     cancelled: Callable[[], bool] = lambda: False,
     look_seconds: float = 0.0,
 ) -> Generator[Event, None, None]:
     """The model's answer piece by piece, bought once; the last event is :class:`Done` or :class:`Cancelled`.
 
-    The deltas since the last reset are the answer's text. An operation that is done already gives its whole text in
+    ``choices`` are the models that may answer, each asked when the one before it has failed. The deltas since the last
+    reset are the answer's text. An operation that is done already gives its whole text in
     one delta. Raises what ``services.complete`` raises, after any event; what was shown by then is void.
 
     ``cancelled`` is asked before every call, after every piece and four times a second while the provider is silent,
@@ -89,15 +97,15 @@ def stream(
     operation's lease.
     """
     looks = _Looks(cancelled, seconds=look_seconds)
-    answer = _Answer(request=request, provider=provider, cancelled=looks)
+    answer = _Answer(cancelled=looks)
 
-    def offer() -> Offer[Event, ChatResult]:
-        seller = sellers.chat(ctx, provider)
-        made = chat_offer(ctx, request, seller, provider=provider, send=functools.partial(answer.send, seller.adapter))
+    def offer(choice: Choice) -> Offer[Event, ChatResult]:
+        asked = _Asked(seller=sellers.chat(ctx, choice.provider), provider=choice.provider, request=choice.request())
+        made = chat_offer(ctx, asked.request, asked.seller, provider=asked.provider, send=answer.sender(asked))
         return replace(made, received=answer.received, keep_received=partial == "keep", cancelled=cancelled)
 
     try:
-        bought = yield from purchase(ctx, charge, offer)
+        bought = yield from purchase(ctx, charge, [functools.partial(offer, choice) for choice in choices])
     except CallCancelledError as error:
         yield Cancelled(text=answer.text, counts=error.booked)
         return
@@ -120,13 +128,22 @@ class _Looks:
         return answer
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """Who is asked, and what."""
+
+    seller: Seller[ChatProvider]
+    provider: str
+    request: ChatRequest
+
+
 @dataclass(kw_only=True)
 class _Answer:
     """One answer as it comes, over all its attempts."""
 
-    request: ChatRequest
-    provider: str
     cancelled: Callable[[], bool]
+    #: Whom the latest attempt has asked.
+    asked: _Asked | None = None
     #: What came of the latest attempt, which is also what the caller has been shown and was not told is void.
     text: str = ""
     attempt_id: UUID | None = None
@@ -137,14 +154,18 @@ class _Answer:
     #: The code of the error that broke off the attempt before.
     broken_by: str = ""
 
-    def send(self, adapter: ChatProvider, attempt_id: UUID, timeout: float) -> Generator[Event, None, ChatResult]:
+    def sender(self, asked: _Asked) -> Callable[[UUID, float], Generator[Event, None, ChatResult]]:
+        """How one of the models is called."""
+        return functools.partial(self._send, asked)
+
+    def _send(self, asked: _Asked, attempt_id: UUID, timeout: float) -> Generator[Event, None, ChatResult]:
         """One call: its pieces, then its result."""
         line = Line()
-        chunks = adapter.stream(self.request, request_id=str(attempt_id), timeout=timeout, line=line)
+        chunks = asked.seller.adapter.stream(asked.request, request_id=str(attempt_id), timeout=timeout, line=line)
         with Upstream(chunks, line) as upstream:
             # From here on the call can cost something, and a caller who closes us at the reset cancels this attempt.
             void, self.text = self.text, ""
-            self.attempt_id, self.latest, self.running = attempt_id, ChatChunk(), True
+            self.asked, self.attempt_id, self.latest, self.running = asked, attempt_id, ChatChunk(), True
             if void:
                 yield Reset(reason=self.broken_by)
             try:
@@ -163,14 +184,16 @@ class _Answer:
 
     def received(self) -> Received | None:
         """What the latest attempt has consumed: its prompt at least, unless it failed before it brought anything."""
-        if self.attempt_id is None or not (self.running or self.text):
+        if self.asked is None or self.attempt_id is None or not (self.running or self.text):
             return None
-        model = self.latest.model or self.request.model
+        request = self.asked.request
+        model = self.latest.model or request.model
         return Received(
             attempt_id=self.attempt_id,
-            counts=estimate(self.request, self.text, self.provider),
+            counts=estimate(request, self.text, self.asked.provider),
             result={"text": self.text, "finish_reason": INTERRUPTED, "model": model, "partial": True},
             provider_request_id=self.latest.provider_request_id,
+            facts=self.asked.seller.facts,
         )
 
     def rest_of(self, text: str) -> Iterator[Event]:

@@ -16,6 +16,8 @@ from apps.ledger.errors import (
 from apps.ledger.types import TokenCounts
 
 _JSON = json.JSONEncoder(default=str)
+#: The columns of the functions' rows that are jsonb.
+_OF_JSON = ("attempts", "result")
 
 
 def call(function: str, *arguments: Any) -> dict[str, Any]:
@@ -68,5 +70,4 @@ def to_json(value: Mapping[str, Any] | Sequence[Any] | None) -> str | None:
 
 def _parsed(row: dict[str, Any]) -> dict[str, Any]:
     # Django has its connections give jsonb as text.
-    result = row.get("result")
-    return {**row, "result": json.loads(result)} if isinstance(result, str) else row
+    return row | {name: json.loads(row[name]) for name in _OF_JSON if isinstance(row.get(name), str)}

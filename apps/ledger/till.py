@@ -28,6 +28,7 @@ from apps.ledger.types import (
     Call,
     Charge,
     Held,
+    LeftAttempt,
     OperationState,
     Replay,
     Settlement,
@@ -41,11 +42,12 @@ logger = logging.getLogger(__name__)
 NOTHING = TokenCounts(source="estimated")
 
 
-def hold(ctx: ExecutionContext, charge: Charge, call: Call, *, epoch: int = 0, can_ask: bool = False) -> Held:
+def hold(ctx: ExecutionContext, charge: Charge, call: Call, *, epoch: int = 0) -> Held:
     """Set aside what ``call`` can cost at most, or say why no call is needed or possible.
 
-    ``epoch`` is the lease's when the caller holds the operation already, for a retry. ``can_ask``: the provider can be
-    asked about attempts that a dead worker left, so they are returned as :class:`Unresolved` before anything is held.
+    ``epoch`` is the lease's when the caller holds the operation already, for a retry. Who takes it over from another
+    worker is given the attempts that are unknown, as :class:`Unresolved`, before anything is held: their providers may
+    be asked. Who holds again under the epoch that came with them is admitted.
 
     Raises BudgetExceededError, IdempotencyConflictError, OperationInProgressError, OperationEndedError.
     """
@@ -66,7 +68,6 @@ def hold(ctx: ExecutionContext, charge: Charge, call: Call, *, epoch: int = 0, c
         ctx.context_id,
         functions.to_json(_metadata(charge)),
         epoch,
-        can_ask,
         call.attempt_id,
         call.provider,
         call.model,
@@ -278,7 +279,8 @@ def _held(row: Mapping[str, Any], call: Call) -> Held:
         case "done":
             return Replay(operation_id=operation_id, result=row["result"], counts=counts_of(row))
         case "unresolved":
-            return Unresolved(operation_id=operation_id, epoch=epoch, attempt_ids=tuple(row["attempt_ids"]))
+            left = tuple(LeftAttempt(**{**each, "id": UUID(each["id"])}) for each in row["attempts"])
+            return Unresolved(operation_id=operation_id, epoch=epoch, attempts=left)
         case "conflict":
             logger.error("idempotency conflict", extra={"operation": str(operation_id)})
             raise IdempotencyConflictError("Use a new key for new content.", operation_id=str(operation_id))

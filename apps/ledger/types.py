@@ -225,12 +225,21 @@ class Replay(Held):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftAttempt:
+    """A call of a worker that is gone, and where it was made."""
+
+    id: UUID
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unresolved(Held):
-    """The operation was taken over from a dead worker; its provider can be asked about these attempts first."""
+    """The operation was taken over; whoever was called in these attempts can be asked about them first."""
 
     operation_id: UUID
     epoch: int
-    attempt_ids: tuple[UUID, ...]
+    attempts: tuple[LeftAttempt, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

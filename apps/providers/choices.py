@@ -30,6 +30,8 @@ REFUSALS: tuple[type[NoobleError], ...] = (
 #: What a configuration can or cannot answer by: see :func:`require_chat`.
 CHAT_SETTINGS = frozenset({"llm_config.provider", "llm_config.model", "llm_config.max_tokens"})
 
+MAX_FALLBACKS = 5
+
 _NOUNS: dict[Work, str] = {"chat": "answers", "embed": "vectors"}
 
 
@@ -64,6 +66,34 @@ def require_embedding(resolved: Resolved, *, allowed: Sequence[str] = ()) -> Non
         )
 
 
+def named(choice: str) -> tuple[str, str]:
+    """Provider and model of a choice in one word, ``provider/model``; a model's name may have strokes of its own."""
+    provider, _, model = choice.partition("/")
+    return provider, model
+
+
+def require_fallbacks(models: Sequence[str], *, allowed: Sequence[str] = ()) -> None:
+    """Refuse fallback models that cannot answer, that are too many or are named twice.
+
+    ``allowed`` as in :func:`require_chat`. Raises InvalidSettingError, at the field, for whatever is wrong with one.
+    """
+    if len(models) > MAX_FALLBACKS:
+        raise _not_a_fallback(f"must be at most {MAX_FALLBACKS}")
+    if len(set(models)) < len(models):
+        raise _not_a_fallback("must name each model once")
+    for model in models:
+        try:
+            _require("chat", *named(model), allowed)
+        except NoobleError as error:
+            raise _not_a_fallback(f"cannot have {model!r}: {error.detail} Write it as provider/model") from error
+
+
+def fallbacks(resolved: Resolved, *, allowed: Sequence[str] = ()) -> list[str]:
+    """The fallback models that a plan has, without the model that is asked first."""
+    first = f"{resolved.values['llm_config.provider']}/{resolved.values['llm_config.model']}"
+    return [each for each in resolved.values["fallback_models"] if each != first and is_allowed(*named(each), allowed)]
+
+
 def is_allowed(provider: str, model: str, allowed: Sequence[str]) -> bool:
     """Whether a plan has the model: by one of its patterns, such as ``openai/gpt-4o*``. A plan without any has all."""
     return not allowed or any(fnmatchcase(f"{provider}/{model}", pattern) for pattern in allowed)
@@ -74,6 +104,11 @@ def not_allowed(resolved: Resolved, allowed: Sequence[str]) -> list[str]:
     chosen = [resolved.section(name) for name in ("llm_config", "embedding_config")]
     lacking = [each for each in chosen if not is_allowed(each["provider"], each["model"], allowed)]
     return [f"{each['provider']}/{each['model']}" for each in lacking]
+
+
+def _not_a_fallback(why: str) -> InvalidSettingError:
+    problem = FieldError(field="fallback_models", code="invalid", detail=f"It {why}.")
+    return InvalidSettingError(f"fallback_models {why}.", errors=[problem])
 
 
 def _require(work: Work, provider: str, model: str, allowed: Sequence[str]) -> ModelSpec:

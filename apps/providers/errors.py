@@ -112,6 +112,15 @@ class ProviderUnreachableError(ProviderError):
     retryable = True
 
 
+class ProviderCircuitOpenError(ProviderError):
+    """The provider has failed again and again, and is not called for a while; the request was not sent."""
+
+    code = "provider_circuit_open"
+    status = 503
+    uncounted = True
+    retryable = True
+
+
 class ProviderUnavailableError(ProviderError):
     """The provider failed on its side."""
 

@@ -251,5 +251,5 @@ def test_a_database_that_is_away_while_an_answer_comes_does_not_break_it_off(
     def away() -> bool:
         raise OperationalError
 
-    answer = generation.buy(ctx.model_copy(update={"llm_config": config}), charge, request, cancelled=away)
+    answer = generation.buy(ctx.model_copy(update={"llm_config": config}), charge, lambda _: request, cancelled=away)
     assert (answer.finish_reason, answer.counts.source) == ("stop", "api")

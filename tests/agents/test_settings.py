@@ -14,7 +14,6 @@ from tests.personas import Persona
 AGENTS = "/api/v1/agents"
 WITHOUT_EFFECT: list[tuple[dict[str, Any], str]] = [
     ({"rag": {"query_expansion_enabled": True}}, "rag.query_expansion_enabled"),
-    ({"fallback_models": ["llama-3.1-8b-instant"]}, "fallback_models"),
 ]
 WITH_EFFECT: list[dict[str, Any]] = [
     {"rag": {"query_expansion_enabled": False}},
@@ -113,9 +112,7 @@ def test_an_agent_may_say_what_is_so_anyway(owner: Persona, wanted: dict[str, An
     assert response.json()["fallback_models"] == []
 
 
-@pytest.mark.parametrize(
-    "wanted", [{"settings": {"rag_config.query_expansion_enabled": True}}, {"fallback_models": ["another"]}]
-)
+@pytest.mark.parametrize("wanted", [{"settings": {"rag_config.query_expansion_enabled": True}}])
 def test_code_that_makes_an_agent_is_told_the_same(owner: Persona, wanted: dict[str, Any]) -> None:
     with pytest.raises(InvalidSettingError, match="is not supported yet"):
         services.create_agent(owner.ctx, slug="helper", name="Helper", **wanted)

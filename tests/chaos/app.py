@@ -18,9 +18,8 @@ django.setup()
 from apps.core.context import ExecutionContext  # noqa: E402 - models need the settings
 from apps.core.errors import NoobleError  # noqa: E402
 from apps.gateway import streaming  # noqa: E402
-from apps.gateway.streaming import Cancelled, Delta, Done, Event, Reset  # noqa: E402
+from apps.gateway.streaming import Cancelled, Choice, Delta, Done, Event, Reset  # noqa: E402
 from apps.ledger.types import Charge  # noqa: E402
-from apps.providers.base import ChatRequest  # noqa: E402
 
 __all__ = ["app"]
 
@@ -34,12 +33,12 @@ class StoppedError(NoobleError):
     code = "stopped"
 
 
-def stream(ctx: ExecutionContext, charge: Charge, request: ChatRequest, **options: Any) -> Generator[Event, None, None]:
+def stream(ctx: ExecutionContext, charge: Charge, *choices: Choice, **options: Any) -> Generator[Event, None, None]:
     """Stands in for ``streaming.stream``: shows deltas, forgets them at a reset, ends with the last event."""
     shown: list[str] = []
     if "-cancel-" in str(charge.payload["question"]):
         options |= {"cancelled": lambda: len(shown) >= _PIECES_BEFORE_CANCELLING, "look_seconds": 0.0}
-    with closing(_bought(ctx, charge, request, **options)) as events:
+    with closing(_bought(ctx, charge, *choices, **options)) as events:
         for event in events:
             match event:
                 case Delta():

@@ -13,7 +13,7 @@ django.setup()
 
 from apps.core import db  # noqa: E402 - models need the settings
 from apps.core.context import ExecutionContext  # noqa: E402
-from apps.gateway import purchase  # noqa: E402
+from apps.gateway import attempts  # noqa: E402
 from apps.ledger import till  # noqa: E402
 from apps.ledger.errors import BudgetExceededError  # noqa: E402
 from apps.ledger.types import Admitted, Call, Charge, Held  # noqa: E402
@@ -43,9 +43,9 @@ def hold(ctx: ExecutionContext, charge: Charge, call: Call, **options: Any) -> H
 
 
 def after_failure(ctx: ExecutionContext, offer: Any, held: Admitted, error: ProviderError) -> None:
-    """Stands in for ``purchase._after_failure``."""
+    """Stands in for ``attempts._after_failure``."""
     till.void(ctx, held.attempt_id, code=error.code, detail=error.detail)
 
 
 till.hold = hold
-purchase._after_failure = after_failure
+attempts._after_failure = after_failure

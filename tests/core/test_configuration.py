@@ -12,7 +12,6 @@ from apps.tenants.models import Tier
 
 WITHOUT_EFFECT = {
     "rag_config.query_expansion_enabled": True,
-    "fallback_models": ["groq/llama-3.1-8b-instant"],
 }
 
 

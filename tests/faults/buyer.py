@@ -28,8 +28,8 @@ from apps.core import dispatch  # noqa: E402
 from apps.core.context import EmbeddingConfig, ExecutionContext, restore  # noqa: E402
 from apps.core.errors import NoobleError  # noqa: E402
 from apps.core.models import DeadLetter  # noqa: E402
-from apps.gateway import purchase, services, streaming  # noqa: E402
-from apps.gateway.streaming import Cancelled, Delta, Done  # noqa: E402
+from apps.gateway import attempts, services, streaming  # noqa: E402
+from apps.gateway.streaming import Cancelled, Choice, Delta, Done  # noqa: E402
 from apps.ledger import till  # noqa: E402
 from apps.ledger.types import Charge, OperationKind, TokenType  # noqa: E402
 from apps.providers.adapters.openai import OpenAIProvider  # noqa: E402
@@ -102,7 +102,7 @@ class Instants:
             self.around(OpenAIProvider, name, "send")
         self.within(OpenAIProvider, "stream")
         self.around(AskableProvider, "lookup", "ask")
-        self.behind(purchase, "unit_of_work", "after COMMIT")
+        self.behind(attempts, "unit_of_work", "after COMMIT")
         # The one is called inside the request's transaction, the other when it has committed.
         self.around(dispatch, "publish_on_commit", "COMMIT of the request")
         self.around(dispatch, "_publish", "publish")
@@ -118,8 +118,7 @@ def stream(ctx: ExecutionContext, order: Order, instants: Instants) -> str:
     events = streaming.stream(
         ctx,
         _charge(order),
-        _request(order),
-        provider=order["provider"],
+        Choice(provider=order["provider"], request=lambda: _request(order)),
         partial=order.get("partial", "retry"),
         cancelled=lambda: bool(order.get("cancel")) and len(seen) >= CANCELLED_AFTER,
     )

@@ -7,7 +7,7 @@ from typing import Any
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.gateway import streaming
-from apps.gateway.streaming import Cancelled, Delta, Done, Event, Reset
+from apps.gateway.streaming import Cancelled, Choice, Delta, Done, Event, Reset
 from apps.ledger.models import Attempt, Entry
 from apps.ledger.types import TokenCounts
 from apps.providers import tokens
@@ -31,7 +31,7 @@ def stream(ctx: ExecutionContext, question: str, **options: Any) -> Generator[Ev
     charge, request = asked(question)
     provider = ctx.llm_config.provider
     request = replace(request, model=MODELS.get(provider, request.model))
-    return streaming.stream(ctx, charge, request, provider=provider, **options)
+    return streaming.stream(ctx, charge, Choice(provider=provider, request=lambda: request), **options)
 
 
 def shown(events: list[Event]) -> str:

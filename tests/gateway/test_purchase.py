@@ -215,7 +215,7 @@ def test_what_a_dead_worker_left_is_asked_about(owner: Persona, fake_provider: F
     ctx = context(owner, provider="askable")
     charge, _ = asked(question)
     call = Call(provider="askable", model="fake-chat", hold_tokens=500, deadline_seconds=30)
-    held = till.hold(ctx, charge, call, can_ask=True)
+    held = till.hold(ctx, charge, call)
     assert isinstance(held, Admitted)
     expire_lease(ctx, held)
     assert complete(ctx, question).text

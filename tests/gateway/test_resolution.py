@@ -15,7 +15,7 @@ from apps.ledger.types import Admitted, Call, Charge, OperationKind, OperationSt
 from apps.providers import registry
 from apps.providers.base import ChatMessage, ChatRequest, ChatResult
 from tests.fakes.process import FakeProvider
-from tests.ledger.test_till import check_books, expire_lease
+from tests.ledger.test_till import check_books, expire_lease, hold_as_another
 from tests.personas import Persona
 
 REQUEST = ChatRequest(model="fake-chat", messages=(ChatMessage(role="user", content="Who goes there?"),), max_tokens=50)
@@ -169,7 +169,7 @@ def test_a_late_answer_ends_the_operation_under_the_hands_of_whoever_took_it_ove
     slept = till.hold(ctx, charge, calls[0])
     assert isinstance(slept, Admitted)
     expire_lease(ctx, slept)
-    assert isinstance(till.hold(ctx, charge, calls[1]), Admitted)
+    hold_as_another(ctx, charge, calls[1])
     assert not till.settle(ctx, slept.attempt_id, ESTIMATE, result={"text": "late"}).late
     with unit_of_work(ctx):
         assert Attempt.objects.get(pk=calls[1].attempt_id).state == "unknown"

@@ -29,7 +29,7 @@ from tests.fakes.process import FakeProvider
 from tests.faults.scene import wait_until
 from tests.gateway.streams import done, stream
 from tests.gateway.test_purchase import EMBEDDING, asked, complete, context, counted, fail, operation, states
-from tests.ledger.test_till import check_books, expire_lease
+from tests.ledger.test_till import check_books, expire_lease, hold_as_another
 from tests.personas import Persona
 
 
@@ -40,9 +40,7 @@ def taken_over(ctx: ExecutionContext, question: str) -> Admitted:
         Operation.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
     charge, _ = asked(question)
     call = Call(provider=ctx.llm_config.provider, model="fake-chat", hold_tokens=500, deadline_seconds=30)
-    other = till.hold(ctx, charge, call)
-    assert isinstance(other, Admitted)
-    return other
+    return hold_as_another(ctx, charge, call)
 
 
 def let_go(ctx: ExecutionContext, question: str) -> None:

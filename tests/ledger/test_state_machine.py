@@ -157,10 +157,10 @@ class Till(RuleBasedStateMachine):
         self._ask(question)
 
     @precondition(lambda self: self.model.operations)
-    @rule(data=st.data(), tokens=HOLDS, mine=st.booleans(), can_ask=st.booleans())
-    def it_is_delivered_again(self, data: st.DataObject, tokens: int, mine: bool, can_ask: bool) -> None:
+    @rule(data=st.data(), tokens=HOLDS, mine=st.booleans())
+    def it_is_delivered_again(self, data: st.DataObject, tokens: int, mine: bool) -> None:
         attempt = self._attempt(data)
-        self._hold(attempt.operation, tokens, mine=mine, can_ask=can_ask)
+        self._hold(attempt.operation, tokens, mine=mine)
 
     def _ask(self, question: Question) -> None:
         payer, billable, tokens = question
@@ -170,12 +170,12 @@ class Till(RuleBasedStateMachine):
         )
         self._hold(Operation(ctx=self._ctx(paying), charge=charge, payer=paying), tokens)
 
-    def _hold(self, operation: Operation, tokens: int, *, mine: bool = False, can_ask: bool = False) -> None:
+    def _hold(self, operation: Operation, tokens: int, *, mine: bool = False) -> None:
         call = Call(provider="fake", model="fake-1", hold_tokens=tokens, deadline_seconds=DEADLINE_SECONDS)
-        expected = self._expected_of_hold(operation, tokens, mine=mine, can_ask=can_ask)
+        expected = self._expected_of_hold(operation, tokens, mine=mine)
         epoch = operation.epoch if mine else 0
         try:
-            held = till.hold(operation.ctx, operation.charge, call, epoch=epoch, can_ask=can_ask)
+            held = till.hold(operation.ctx, operation.charge, call, epoch=epoch)
         except (BudgetExceededError, OperationInProgressError, OperationEndedError) as error:
             self._check_refusal(error, expected, operation.payer, tokens)
             return
@@ -189,7 +189,7 @@ class Till(RuleBasedStateMachine):
             return
         if isinstance(held, Unresolved):
             self.model.take_over(operation, mine=False)
-            assert held.attempt_ids == tuple(attempt.id for attempt in operation.in_state("unknown"))
+            assert [left.id for left in held.attempts] == [attempt.id for attempt in operation.in_state("unknown")]
             assert held.epoch == operation.epoch
             return
         assert isinstance(held, Admitted)
@@ -298,9 +298,7 @@ class Till(RuleBasedStateMachine):
             counts = data.draw(COUNTS)
             match act:
                 case "again":
-                    self.it_is_delivered_again(
-                        data, data.draw(HOLDS), data.draw(st.booleans()), data.draw(st.booleans())
-                    )
+                    self.it_is_delivered_again(data, data.draw(HOLDS), data.draw(st.booleans()))
                 case "settle":
                     self.settle(data, counts)
                 case "partly":
@@ -468,7 +466,7 @@ class Till(RuleBasedStateMachine):
         assert error.extra["needed_tokens"] == tokens
         assert error.extra["period"] == self.model.refusal(payer, tokens)
 
-    def _expected_of_hold(self, operation: Operation, tokens: int, *, mine: bool, can_ask: bool) -> str:
+    def _expected_of_hold(self, operation: Operation, tokens: int, *, mine: bool) -> str:
         if operation.state == "done":
             return "Replay"
         if operation.state != "pending":
@@ -476,7 +474,7 @@ class Till(RuleBasedStateMachine):
         known = operation.id != NO_ID
         if known and not mine and operation.lease_until and operation.lease_until > self.model.now:
             return OperationInProgressError.code
-        if known and not mine and can_ask and (operation.in_state("open") or operation.in_state("unknown")):
+        if known and not mine and (operation.in_state("open") or operation.in_state("unknown")):
             return "Unresolved"
         refused = self.model.refusal(operation.payer, tokens if operation.charge.billable else 0)
         return BudgetExceededError.code if refused else "Admitted"

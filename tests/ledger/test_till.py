@@ -29,6 +29,7 @@ from apps.ledger.types import (
     Call,
     Charge,
     Held,
+    LeftAttempt,
     OperationKind,
     OperationState,
     Replay,
@@ -55,6 +56,14 @@ def call(hold_tokens: int = 1000) -> Call:
 def admitted(held: Held) -> Admitted:
     assert isinstance(held, Admitted)
     return held
+
+
+def hold_as_another(ctx: ExecutionContext, charge: Charge, call: Call) -> Admitted:
+    """The operation of a worker that is gone, held again by another one, which has asked nobody."""
+    held = till.hold(ctx, charge, call)
+    if isinstance(held, Unresolved):
+        held = till.hold(ctx, charge, call, epoch=held.epoch)
+    return admitted(held)
 
 
 def check_books(ctx: ExecutionContext) -> statements.Statement:
@@ -183,7 +192,7 @@ def test_a_report_under_an_operations_key_does_not_keep_its_call_from_being_book
     assert isinstance(till.hold(ctx, asked, call()), Replay)
 
 
-def test_a_live_workers_operation_is_not_taken_over(owner: Persona) -> None:
+def test_a_live_workers_operation_is_not_hold_as_another(owner: Persona) -> None:
     ctx, asked = owner.ctx, charge(question="busy")
     till.hold(ctx, asked, call())
     with pytest.raises(OperationInProgressError):
@@ -194,22 +203,22 @@ def test_a_dead_workers_operation_is_taken_over_and_its_attempt_keeps_its_hold(o
     ctx, asked = owner.ctx, charge(question="dead")
     dead = admitted(till.hold(ctx, asked, call(700)))
     expire_lease(ctx, dead)
-    alive = admitted(till.hold(ctx, asked, call(700)))
+    alive = hold_as_another(ctx, asked, call(700))
     assert (alive.operation_id, alive.epoch) == (dead.operation_id, 2)
     assert attempt(ctx, dead).state == "unknown"
     assert check_books(ctx).held_tokens == 1400
 
 
-def test_a_provider_that_can_be_asked_is_asked_before_a_second_attempt(owner: Persona) -> None:
+def test_who_takes_over_is_told_of_what_was_left_before_anything_is_held(owner: Persona) -> None:
     ctx, asked = owner.ctx, charge(question="ask")
     dead = admitted(till.hold(ctx, asked, call(700)))
     expire_lease(ctx, dead)
-    found = till.hold(ctx, asked, call(700), can_ask=True)
+    found = till.hold(ctx, asked, call(700))
     assert isinstance(found, Unresolved)
-    assert found.attempt_ids == (dead.attempt_id,)
+    assert found.attempts == (LeftAttempt(id=dead.attempt_id, provider="fake", model="fake-1"),)
     assert check_books(ctx).held_tokens == 700
     till.void(ctx, dead.attempt_id)
-    alive = admitted(till.hold(ctx, asked, call(700), epoch=found.epoch, can_ask=True))
+    alive = admitted(till.hold(ctx, asked, call(700), epoch=found.epoch))
     till.settle(ctx, alive.attempt_id, COUNTS, result=RESULT)
     assert check_books(ctx).held_tokens == 0
 
@@ -218,7 +227,7 @@ def test_a_late_answer_settles_an_operation_that_nobody_else_has_settled(owner: 
     ctx, asked = owner.ctx, charge(question="late")
     slept = admitted(till.hold(ctx, asked, call(700)))
     expire_lease(ctx, slept)
-    other = admitted(till.hold(ctx, asked, call(700)))
+    other = hold_as_another(ctx, asked, call(700))
     settled = till.settle(ctx, slept.attempt_id, COUNTS, result=RESULT)
     assert not settled.late
     second = till.settle(ctx, other.attempt_id, COUNTS, result={"text": "second"})
@@ -233,7 +242,7 @@ def test_the_true_usage_of_a_lost_attempt_is_known_but_charged_to_nobody(owner: 
     ctx, asked = owner.ctx, charge(question="lost")
     slept = admitted(till.hold(ctx, asked, call()))
     expire_lease(ctx, slept)
-    other = admitted(till.hold(ctx, asked, call()))
+    other = hold_as_another(ctx, asked, call())
     till.settle(ctx, other.attempt_id, COUNTS, result=RESULT)
     assert till.settle(ctx, slept.attempt_id, COUNTS, result=RESULT).late
     assert attempt(ctx, slept).fresh_input_tokens == 60

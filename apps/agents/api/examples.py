@@ -127,6 +127,7 @@ RUN = {
             "chunk_size": 512,
             "chunk_overlap": 64,
         },
+        "fallback_models": [],
         "sources": {
             "llm_config.provider": "agent",
             "llm_config.model": "agent",

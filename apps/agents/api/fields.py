@@ -6,6 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.core.configuration import SETTINGS, InvalidSettingError
+from apps.providers import choices
 
 
 def accepted_as(name: str) -> Callable[[Any], None]:
@@ -22,8 +23,8 @@ def accepted_as(name: str) -> Callable[[Any], None]:
 
 
 class FallbackModelsField(serializers.ListField):
-    """Models that are asked when the first one fails."""
+    """Models that are asked when the first one fails, each as ``provider/model``."""
 
     def __init__(self, **options: Any) -> None:
-        validators = [accepted_as("fallback_models")]
-        super().__init__(child=serializers.CharField(max_length=200), max_length=5, validators=validators, **options)
+        child = serializers.CharField(max_length=200)
+        super().__init__(child=child, max_length=choices.MAX_FALLBACKS, **options)

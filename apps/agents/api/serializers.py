@@ -210,6 +210,7 @@ class RunConfig(BaseModel):
     llm_config: LLMConfig
     rag_config: RagConfig
     processing_config: ProcessingConfig
+    fallback_models: tuple[str, ...]
     sources: dict[str, str]
 
 
@@ -268,8 +269,8 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         """Null when what is stored cannot be read: the other runs of a list are shown all the same."""
         try:
             ctx = unverified(run.signed_context)
-            sections = {name: getattr(ctx, name) for name in ("llm_config", "rag_config", "processing_config")}
-            return RunConfig(**sections, sources=ctx.config_sources).model_dump(mode="json")
+            shown = {name: getattr(ctx, name) for name in RunConfig.model_fields if name != "sources"}
+            return RunConfig(**shown, sources=ctx.config_sources).model_dump(mode="json")
         except (ContextRefusedError, ValidationError):
             return None
 

@@ -7,7 +7,7 @@ CREATE TYPE ledger_held AS (
     epoch integer,
     operation_created_at timestamptz,
     result jsonb,
-    attempt_ids uuid[],
+    attempts jsonb,          -- of unresolved: id, provider and model of each, the earliest first
     error_code text,
     error_detail text,
     fresh_input_tokens bigint,
@@ -30,7 +30,7 @@ CREATE TYPE ledger_settlement AS (
 --   done        it has its result: no call
 --   ended       it failed or was cancelled
 --   busy        another worker's lease is alive
---   unresolved  taken over from a dead worker whose attempts the provider can be asked about: ask, then hold again
+--   unresolved  taken over from a worker that left attempts which nobody knows the outcome of: ask, then hold again
 --   conflict    the key belongs to other content: refused, and noted
 --   admitted    the call may be made
 -- p_epoch is 0 for a new delivery, or the epoch of the lease the caller holds already (a retry of its own).
@@ -38,7 +38,7 @@ CREATE FUNCTION ledger_hold(
     p_consumer uuid, p_owner uuid, p_payer uuid,
     p_operation_id uuid, p_key text, p_payload_hash text, p_token_type text, p_operation text, p_billable boolean,
     p_agent_id uuid, p_collection_id uuid, p_document_id uuid, p_conversation_id uuid, p_run_id uuid, p_context_id uuid,
-    p_metadata jsonb, p_epoch integer, p_can_ask boolean,
+    p_metadata jsonb, p_epoch integer,
     p_attempt_id uuid, p_provider text, p_model text, p_model_family text, p_hold bigint, p_deadline interval, p_lease interval
 ) RETURNS ledger_held LANGUAGE plpgsql AS $$
 DECLARE
@@ -59,7 +59,7 @@ BEGIN
     RETURNING 'admitted', id, lease_epoch, created_at
          INTO held.outcome, held.operation_id, held.epoch, held.operation_created_at;
     IF held.operation_id IS NULL THEN
-        held := ledger_hold_again(p_consumer, p_owner, p_payer, p_key, p_payload_hash, p_epoch, p_can_ask, p_lease);
+        held := ledger_hold_again(p_consumer, p_owner, p_payer, p_key, p_payload_hash, p_epoch, p_lease);
         IF held.outcome <> 'admitted' THEN
             RETURN held;
         END IF;
@@ -83,8 +83,7 @@ END $$;
 
 -- What ledger_hold does where the operation is there already. 'admitted': it is pending, and the caller's from now on.
 CREATE FUNCTION ledger_hold_again(
-    p_consumer uuid, p_owner uuid, p_payer uuid, p_key text, p_payload_hash text, p_epoch integer, p_can_ask boolean,
-    p_lease interval
+    p_consumer uuid, p_owner uuid, p_payer uuid, p_key text, p_payload_hash text, p_epoch integer, p_lease interval
 ) RETURNS ledger_held LANGUAGE plpgsql AS $$
 DECLARE
     op ledger_operation;
@@ -125,11 +124,12 @@ BEGIN
                lease_expires_at = clock_timestamp() + p_lease
          WHERE o.id = op.id
         RETURNING o.lease_epoch INTO held.epoch;
-        IF p_can_ask AND held.epoch <> p_epoch THEN
-            SELECT array_agg(a.id ORDER BY a.number) INTO held.attempt_ids
+        IF held.epoch <> p_epoch THEN
+            SELECT jsonb_agg(jsonb_build_object('id', a.id, 'provider', a.provider, 'model', a.model) ORDER BY a.number)
+              INTO held.attempts
               FROM ledger_attempt a WHERE a.operation_id = op.id AND a.state = 'unknown';
         END IF;
-        held.outcome := CASE WHEN held.attempt_ids IS NULL THEN 'admitted' ELSE 'unresolved' END;
+        held.outcome := CASE WHEN held.attempts IS NULL THEN 'admitted' ELSE 'unresolved' END;
     END IF;
     RETURN held;
 END $$;

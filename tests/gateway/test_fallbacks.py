@@ -1,0 +1,243 @@
+"""Several models on offer: who is called when, what is paid, and what its reader sees."""
+
+import socket
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from apps.core.context import ExecutionContext
+from apps.core.errors import InvalidRequestError
+from apps.gateway import streaming
+from apps.gateway.streaming import Choice, Delta, Event
+from apps.ledger import till
+from apps.ledger.errors import BudgetExceededError
+from apps.ledger.types import Admitted, Call
+from apps.providers import registry, tokens
+from apps.providers.base import ChatRequest
+from apps.providers.errors import (
+    ProviderAuthenticationError,
+    ProviderNotConfiguredError,
+    ProviderUnavailableError,
+)
+from tests.fakes.process import FakeProvider
+from tests.gateway.streams import attempts, counts_of, done, entries, kinds, shown
+from tests.gateway.test_purchase import asked, context, counted, fail, operation
+from tests.ledger.test_till import check_books, expire_lease
+from tests.personas import MakeTenant, Persona
+
+
+def request_of(model: str, question: str) -> ChatRequest:
+    """What is sent to one of the models; its name is in it, so that a fault can be meant for it."""
+    _, request = asked(f"{question} {model}")
+    return replace(request, model=model)
+
+
+def choice(model: str, question: str, *, provider: str = "fake") -> Choice:
+    return Choice(provider=provider, request=lambda: request_of(model, question))
+
+
+def stream(ctx: ExecutionContext, question: str, *choices: Choice, **options: Any) -> Generator[Event, None, None]:
+    charge, _ = asked(question)
+    pair = choices or (choice("first", question), choice("second", question))
+    return streaming.stream(ctx, charge, *pair, **options)
+
+
+def models(owner: Persona) -> list[tuple[str, str]]:
+    return [(attempt.model, attempt.state) for attempt in attempts(owner)]
+
+
+def raising(error: Exception) -> Callable[[], ChatRequest]:
+    def make() -> ChatRequest:
+        raise error
+
+    return make
+
+
+def test_the_first_model_answers_when_it_can(owner: Persona, fake_provider: FakeProvider, question: str) -> None:
+    answer = done(list(stream(context(owner), question))).completion
+    assert models(owner) == [("first", "settled")]
+    assert counted(fake_provider, owner) == answer.counts.total_tokens == check_books(owner.ctx).spent_tokens
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"), [("400", "void"), ("401", "void"), ("404", "void"), ("429", "void"), ("500", "unknown")]
+)
+def test_the_next_is_asked_at_once_when_a_model_fails(
+    owner: Persona, fake_provider: FakeProvider, question: str, kind: str, left: str
+) -> None:
+    fail(fake_provider, f"{question} first", kind, times=None)
+    # Without retries: what is asked besides is no retry.
+    answer = done(list(stream(context(owner), question))).completion
+    assert models(owner) == [("first", left), ("second", "settled")]
+    [entry] = entries(owner)
+    assert (entry.provider, entry.model, entry.attempts) == ("fake", "second", 2)
+    assert counts_of(entry) == answer.counts
+    assert check_books(owner.ctx).spent_tokens == answer.counts.total_tokens
+
+
+def test_when_all_have_failed_they_are_asked_again_in_their_order(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    fail(fake_provider, f"{question} first", "429", times=None)
+    fail(fake_provider, f"{question} second", "429")
+    assert done(list(stream(context(owner, retries=1), question)))
+    assert models(owner) == [("first", "void"), ("second", "void"), ("first", "void"), ("second", "settled")]
+
+
+def test_of_all_errors_the_one_is_told_after_which_another_try_can_succeed(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    fail(fake_provider, f"{question} first", "401", times=None)
+    fail(fake_provider, f"{question} second", "503", times=None)
+    with pytest.raises(ProviderUnavailableError):
+        list(stream(context(owner), question))
+    assert operation(owner).state == "pending"
+
+
+def test_when_none_can_succeed_the_error_is_that_of_the_model_that_was_chosen(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    fail(fake_provider, f"{question} first", "401", times=None)
+    fail(fake_provider, f"{question} second", "400", times=None)
+    with pytest.raises(ProviderAuthenticationError):
+        list(stream(context(owner), question))
+    assert (operation(owner).state, operation(owner).error_code) == ("failed", "provider_authentication")
+
+
+@pytest.mark.parametrize("error", [InvalidRequestError("It is too long."), ProviderNotConfiguredError("No key.")])
+def test_a_model_that_cannot_even_be_asked_is_passed_over(
+    owner: Persona, fake_provider: FakeProvider, question: str, error: Exception
+) -> None:
+    choices = (Choice(provider="fake", request=raising(error)), choice("second", question))
+    assert done(list(stream(context(owner), question, *choices)))
+    assert models(owner) == [("second", "settled")]
+
+
+def test_the_next_one_is_only_made_when_it_is_needed(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    choices = (choice("first", question), Choice(provider="fake", request=raising(AssertionError())))
+    assert done(list(stream(context(owner), question, *choices)))
+
+
+def test_what_was_bought_is_given_again_whichever_model_had_answered(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    ctx = context(owner)
+    fail(fake_provider, f"{question} first", "400", times=None)
+    answer = done(list(stream(ctx, question))).completion
+    again = done(list(stream(ctx, question))).completion
+    assert (again.text, again.counts, again.replayed) == (answer.text, answer.counts, True)
+    gone = ProviderNotConfiguredError("No key.")
+    choices = [Choice(provider="fake", request=raising(gone)) for _ in range(2)]
+    assert done(list(stream(ctx, question, *choices))).completion.text == answer.text
+
+
+def test_what_a_model_had_shown_before_it_broke_off_is_void(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    fail(fake_provider, f"{question} first", "cut", events=4)
+    events = list(stream(context(owner), question))
+    assert kinds(events) == ["Delta", "Reset", "Delta", "Done"]
+    assert shown(events) == done(events).completion.text
+    assert models(owner) == [("first", "unknown"), ("second", "settled")]
+    assert (
+        check_books(owner.ctx).held_tokens
+        >= counted(fake_provider, owner) - done(events).completion.counts.total_tokens
+    )
+
+
+def test_what_had_come_is_the_answer_where_that_is_wanted_and_nobody_else_is_asked(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    fail(fake_provider, f"{question} first", "cut", events=4)
+    answer = done(list(stream(context(owner), question, partial="keep"))).completion
+    assert answer.finish_reason == streaming.INTERRUPTED
+    assert models(owner) == [("first", "unknown")]
+
+
+def test_left_at_the_second_model_it_is_charged_what_that_one_was_seen_to_consume(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    fail(fake_provider, f"{question} first", "429")
+    with closing(stream(context(owner), question)) as events:
+        assert isinstance(next(events), Delta)
+    [entry] = entries(owner)
+    assert (entry.model, entry.token_source) == ("second", "estimated")
+    assert operation(owner).state == "cancelled"
+
+
+def test_each_call_has_a_hold_of_its_own(make_tenant: MakeTenant, fake_provider: FakeProvider, question: str) -> None:
+    request = request_of("first", question)
+    one = tokens.upper_bound_chat(request, provider="fake") + request.max_tokens
+    poor = make_tenant(limit=one + one // 2)
+    fail(fake_provider, f"{question} first", "500", times=None)
+    with pytest.raises(BudgetExceededError):
+        list(stream(context(poor), question))
+    assert models(poor) == [("first", "unknown")]
+    assert operation(poor).state == "failed"
+
+
+def dead(ctx: ExecutionContext, question: str, model: str, *, provider: str) -> UUID:
+    """A worker that died when it had called that model."""
+    charge, _ = asked(question)
+    held = till.hold(ctx, charge, Call(provider=provider, model=model, hold_tokens=500, deadline_seconds=30))
+    assert isinstance(held, Admitted)
+    registry.chat(provider).complete(request_of(model, question), request_id=str(held.attempt_id), timeout=10)
+    expire_lease(ctx, held)
+    return held.attempt_id
+
+
+@pytest.mark.parametrize("model", ["first", "second"])
+def test_a_dead_workers_call_is_asked_about_at_the_model_that_it_was_made_to(
+    owner: Persona, fake_provider: FakeProvider, question: str, model: str
+) -> None:
+    ctx = context(owner)
+    attempt_id = dead(ctx, question, model, provider="askable")
+    choices = [choice(name, question, provider="askable") for name in ("first", "second")]
+    assert done(list(stream(ctx, question, *choices)))
+    [attempt] = attempts(owner)
+    assert (attempt.id, attempt.model, attempt.state) == (attempt_id, model, "settled")
+    assert check_books(owner.ctx).spent_tokens == counted(fake_provider, owner)
+
+
+def test_a_dead_workers_call_is_asked_about_though_another_model_comes_first(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    ctx = context(owner)
+    dead(ctx, question, "second", provider="askable")
+    choices = (choice("first", question), choice("second", question, provider="askable"))
+    assert done(list(stream(ctx, question, *choices)))
+    assert models(owner) == [("second", "settled")]
+
+
+@pytest.fixture
+def gone(settings: Any) -> Iterator[str]:
+    """A provider that could be asked, if it were there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    settings.NOOBLE_PROVIDERS["gone"] = {
+        **settings.NOOBLE_PROVIDERS["askable"],
+        "base_url": f"http://127.0.0.1:{port}/v1",
+    }
+    yield "gone"
+    del settings.NOOBLE_PROVIDERS["gone"]
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_a_model_that_cannot_be_asked_about_a_call_is_not_called_and_keeps_no_other_from_answering(
+    owner: Persona, fake_provider: FakeProvider, question: str, gone: str, failures: int
+) -> None:
+    ctx = context(owner, retries=failures)
+    charge, _ = asked(question)
+    held = till.hold(ctx, charge, Call(provider=gone, model="first", hold_tokens=500, deadline_seconds=30))
+    assert isinstance(held, Admitted)
+    expire_lease(ctx, held)
+    fail(fake_provider, f"{question} second", "429", times=failures)
+    assert done(list(stream(ctx, question, choice("first", question, provider=gone), choice("second", question))))
+    assert models(owner) == [("first", "unknown"), *[("second", "void")] * failures, ("second", "settled")]
+    assert check_books(owner.ctx).held_tokens == 500
