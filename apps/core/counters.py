@@ -2,27 +2,19 @@
 
 They are lost with Redis, as counters of a process are with it, and begin anew after :data:`KEPT_SECONDS`, so that what
 is out of use makes room; a monitor knows a counter that begins anew. Counting never fails and never waits for long:
-where Redis does not answer, it is left out for a while.
+where Redis does not answer, nothing is counted for a while.
 """
 
-import functools
 import json
-import logging
-import time
 from collections.abc import Sequence
 
-from django.conf import settings
-from redis import Redis, RedisError
-
-logger = logging.getLogger(__name__)
+from apps.core import breaker
 
 #: Labels can be a client's words: of a counter so many are told apart, and the rest are counted together.
 MAX_LABELS = 500
 OTHER = "other"
 #: A week, from the first count on.
 KEPT_SECONDS = 7 * 24 * 3600
-PAUSE_SECONDS = 10.0
-TIMEOUT_SECONDS = 0.25
 
 #: KEYS: the hash. ARGV: how many fields it may have and how long it lives, then field, field for the rest, number, for
 #: each thing counted. ``EXPIRE … NX`` would need Redis 7.
@@ -41,8 +33,6 @@ end
 
 Labels = tuple[str, ...]
 
-_silent_until = 0.0
-
 
 def count(counter: str, *occurrences: Labels) -> None:
     """Count one more of each; the last label of what is one too many becomes ``other``."""
@@ -51,15 +41,10 @@ def count(counter: str, *occurrences: Labels) -> None:
 
 def increase(counter: str, amounts: Sequence[tuple[Labels, int]]) -> None:
     """Count several, each by its number, in one call of Redis."""
-    global _silent_until  # noqa: PLW0603 - of this process: whether Redis was there a moment ago
-    if not amounts or time.monotonic() < _silent_until:
+    if not amounts:
         return
     arguments = [part for labels, number in amounts for part in (_field(labels), _field(_rest(labels)), number)]
-    try:
-        _client().eval(_SCRIPT, 1, _key(counter), MAX_LABELS, KEPT_SECONDS, *arguments)
-    except RedisError:
-        _silent_until = time.monotonic() + PAUSE_SECONDS
-        logger.warning("not counted: Redis does not answer", extra={"counter": counter})
+    breaker.ask(lambda redis: redis.eval(_SCRIPT, 1, _key(counter), MAX_LABELS, KEPT_SECONDS, *arguments))
 
 
 def observe(counter: str, value: int, *, buckets: Sequence[int]) -> None:
@@ -70,13 +55,7 @@ def observe(counter: str, value: int, *, buckets: Sequence[int]) -> None:
 
 def read(counter: str) -> dict[Labels, int]:
     """What was counted, by labels; raises RedisError."""
-    return {tuple(json.loads(field)): int(number) for field, number in _client().hgetall(_key(counter)).items()}
-
-
-@functools.cache
-def _client() -> Redis:
-    # Its pool knows when the process has been forked.
-    return Redis.from_url(settings.REDIS_URL, socket_connect_timeout=TIMEOUT_SECONDS, socket_timeout=TIMEOUT_SECONDS)
+    return {tuple(json.loads(field)): int(number) for field, number in breaker.client().hgetall(_key(counter)).items()}
 
 
 def _rest(labels: Labels) -> Labels:

@@ -14,7 +14,6 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
-from redis import Redis
 
 from apps.agents.models import Run
 from apps.core import clock, counters, dispatch
@@ -181,7 +180,7 @@ def test_a_context_is_counted_when_it_travels_and_not_if_its_transaction_rolls_b
     assert contexts() == before + 1
 
 
-def test_without_redis_what_the_database_knows_is_told(owner: Persona, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counters, "_client", lambda: Redis.from_url("redis://127.0.0.1:1/0"))
+def test_without_redis_what_the_database_knows_is_told(owner: Persona, settings: Settings) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
     assert not any(name.startswith("nooble_context") for name, *_ in told())
     assert ("nooble_attempts", "open") in told()
