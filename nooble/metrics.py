@@ -38,11 +38,15 @@ METRICS = {
     "nooble_reconciled_timestamp_seconds": ("When books were last compared to the end.", ["scope"]),
     "nooble_beat_timestamp_seconds": ("When beat last published each periodic task.", ["task"]),
     "nooble_request_headers": ("Requests of the API that were sent with a header.", ["header", "client_version"]),
+    "nooble_requests_refused": ("Requests of the API that their tenant's plan did not allow in that minute.", ["tier"]),
+    "nooble_requests_unlimited": ("Requests of the API that nobody limited, as Redis did not answer.", []),
     "nooble_circuits_opened": ("Providers that were left alone for a while, in a process, for failing.", ["provider"]),
     "nooble_messages_refused": ("Messages that were not worked on: no context, or no payload.", ["task", "fault"]),
     "nooble_context_bytes": ("The sizes of contexts as they travel, signed.", []),
     "nooble_spool_events": ("Reported usage that waits on this host, or that the database has refused.", ["state"]),
 }
+#: What processes count together in Redis: a counter, and a metric with ``nooble_`` before its name.
+_COUNTED = ("request_headers", "requests_refused", "requests_unlimited", "circuits_opened", "messages_refused")
 
 
 @require_safe
@@ -103,7 +107,7 @@ def _doubt() -> Iterator[Metric]:
 def _counted() -> Iterator[Metric]:
     """What processes count together in Redis; nothing where that is away."""
     try:
-        for name in ("request_headers", "circuits_opened", "messages_refused"):
+        for name in _COUNTED:
             yield _counter(f"nooble_{name}", counters.read(name))
         yield _histogram("nooble_context_bytes", counters.read("context_bytes"), dispatch.CONTEXT_BYTES)
     except RedisError:

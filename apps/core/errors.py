@@ -107,6 +107,14 @@ class TooLargeError(NoobleError):
     status = 413
 
 
+class RateLimitedError(NoobleError):
+    """Too many requests; wait as long as Retry-After says."""
+
+    code = "rate_limited"
+    status = 429
+    retryable = True
+
+
 class UnsupportedMediaTypeError(NoobleError):
     """The format of what was sent is not one that is understood here."""
 

@@ -48,7 +48,7 @@ class TierForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        for name in ("max_output_tokens", "max_upload_bytes", "max_question_characters"):
+        for name in ("max_output_tokens", "max_upload_bytes", "max_question_characters", "requests_per_minute"):
             if cleaned.get(name) == 0:
                 self.add_error(name, "At least one: with none every request of the tier would be refused.")
         return cleaned
@@ -57,7 +57,14 @@ class TierForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Tier)
 class TierAdmin(OperatorAdmin):
     form = TierForm
-    list_display = ("title", "name", "monthly_token_limit", "max_output_tokens", "max_upload_bytes")
+    list_display = (
+        "title",
+        "name",
+        "monthly_token_limit",
+        "requests_per_minute",
+        "max_output_tokens",
+        "max_upload_bytes",
+    )
     ordering = ("position",)
     readonly_fields = ("name",)
 

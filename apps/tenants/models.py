@@ -35,6 +35,9 @@ class Tier(models.Model):
     max_output_tokens = models.PositiveIntegerField(default=4000)
     max_upload_bytes = models.PositiveBigIntegerField(default=20 * 1024 * 1024)
     max_question_characters = models.PositiveIntegerField(default=20_000)
+    requests_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Of a tenant, with all of its keys together. Empty: no limit."
+    )
     models_allowed = ArrayField(
         models.CharField(max_length=200),
         default=list,

@@ -94,6 +94,7 @@ def principal_of(
             max_output_tokens=tier.max_output_tokens,
             max_upload_bytes=min(tier.max_upload_bytes, settings.MAX_UPLOAD_BYTES),
             max_question_characters=tier.max_question_characters,
+            requests_per_minute=tier.requests_per_minute,
             models_allowed=tuple(tier.models_allowed),
         ),
         tier_defaults=tier.defaults,

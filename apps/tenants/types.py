@@ -28,6 +28,8 @@ class TierLimits:
     max_output_tokens: int
     max_upload_bytes: int
     max_question_characters: int
+    #: None: no limit.
+    requests_per_minute: int | None
     #: Patterns of ``provider/model``; none: all models.
     models_allowed: tuple[str, ...] = ()
 

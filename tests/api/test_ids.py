@@ -103,8 +103,8 @@ def _world() -> World:
 
 
 def answered(response: HttpResponse, identifier: Any) -> tuple[int, dict[str, str], bytes]:
-    """A response without what differs by necessity: the id that was asked for, and the request's own."""
-    headers = {name: value for name, value in response.items() if name != "X-Request-ID"}
+    """A response without what differs by necessity: the id asked for, the request's own, how many may follow."""
+    headers = {name: value for name, value in response.items() if name not in {"X-Request-ID", "RateLimit"}}
     body = response.content.replace(str(identifier).encode(), b"<id>")
     return response.status_code, headers, body.replace(response["X-Request-ID"].encode(), b"<request>")
 

@@ -82,8 +82,9 @@ def test_a_larger_tier_allows_no_less(database: None) -> None:
     for smaller, larger in pairwise(tiers):
         assert smaller.max_output_tokens <= larger.max_output_tokens
         assert smaller.max_upload_bytes <= larger.max_upload_bytes
-        limits = smaller.monthly_token_limit, larger.monthly_token_limit
-        assert limits[1] is None or (limits[0] is not None and limits[0] < limits[1])
+        for name in ("monthly_token_limit", "requests_per_minute"):
+            limits = getattr(smaller, name), getattr(larger, name)
+            assert limits[1] is None or (limits[0] is not None and limits[0] < limits[1])
 
 
 def test_an_edited_size_counts_for_the_next_upload(operator: Client, tier: Tier, tenant: Persona) -> None:
@@ -140,6 +141,13 @@ def test_an_edited_budget_counts_at_once(operator: Client, tier: Tier, tenant: P
     assert (budget["limit_tokens"], budget["day"]) == (None, None)
 
 
+def test_an_edited_number_of_requests_counts_for_the_next_one(operator: Client, tier: Tier, tenant: Persona) -> None:
+    edited(operator, tier, requests_per_minute=1)
+    assert [tenant.api.get("/api/v1/agents").status_code for _ in range(2)] == [200, 429]
+    edited(operator, tier, requests_per_minute="")
+    assert [tenant.api.get("/api/v1/agents").status_code for _ in range(2)] == [200, 200]
+
+
 def test_an_edit_is_of_one_tier(operator: Client, tier: Tier, owner: Persona) -> None:
     agent = new_agent(owner)
     edited(operator, tier, max_question_characters=5)
@@ -157,6 +165,7 @@ def test_an_edit_is_of_one_tier(operator: Client, tier: Tier, owner: Persona) ->
         ("max_upload_bytes", "-1"),
         ("max_upload_bytes", "0"),
         ("max_question_characters", "0"),
+        *[("requests_per_minute", value) for value in ("0", "-1", "many", "0.5")],
         ("max_question_characters", "many"),
         ("monthly_token_limit", "1" * 30),
         ("title", ""),
@@ -210,6 +219,16 @@ def test_seeding_again_changes_no_edit(tier: Tier) -> None:
         migration.add(apps, editor)
     assert list(Tier.objects.values()) == before
     assert {row["name"] for row in migration.TIERS} == set(NAMES)
+
+
+def test_a_number_of_requests_that_somebody_has_set_is_not_seeded(tier: Tier) -> None:
+    limits = import_module("apps.tenants.migrations.0010_request_limits")
+    owner, tiers = connections["owner"], Tier.objects.using("owner")
+    for found, seeded in ((7, 7), (None, limits.REQUESTS_PER_MINUTE[EDITED])):
+        tiers.filter(pk=EDITED).update(requests_per_minute=found)
+        with owner.schema_editor() as editor:
+            limits.add(apps, editor)
+        assert tiers.get(pk=EDITED).requests_per_minute == seeded
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """One shape for every error: RFC 9457 problem documents with a stable code."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,14 +41,6 @@ class NotAcceptableError(errors.NoobleError):
     status = 406
 
 
-class RateLimitedError(errors.NoobleError):
-    """Too many requests; wait as long as Retry-After says."""
-
-    code = "rate_limited"
-    status = 429
-    retryable = True
-
-
 _BY_STATUS: Mapping[int, type[errors.NoobleError]] = {
     400: errors.InvalidRequestError,
     401: errors.NotAuthenticatedError,
@@ -57,7 +50,7 @@ _BY_STATUS: Mapping[int, type[errors.NoobleError]] = {
     406: NotAcceptableError,
     413: errors.TooLargeError,
     415: errors.UnsupportedMediaTypeError,
-    429: RateLimitedError,
+    429: errors.RateLimitedError,
 }
 #: Django's exceptions, the error of ours that each stands for, and its detail; the general one comes last.
 _DJANGO: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], type[errors.NoobleError], str]] = (
@@ -157,5 +150,5 @@ def _headers(error: Exception, problem: errors.NoobleError) -> dict[str, str]:
         headers["WWW-Authenticate"] = 'Bearer realm="nooble"'
     wait = getattr(error, "wait", None) or problem.retry_after
     if wait:
-        headers["Retry-After"] = str(int(wait) or 1)
+        headers["Retry-After"] = str(math.ceil(wait))
     return headers

@@ -139,7 +139,7 @@ class Schema(AutoSchema):
     def _problems(self, operation: dict[str, Any]) -> Iterator[type[NoobleError]]:
         """What an operation answers for its kind, then what its view and its action say."""
         yield errors.InvalidRequestError
-        yield exceptions.RateLimitedError
+        yield errors.RateLimitedError
         if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ())):
             yield errors.NotFoundError
         if "requestBody" in operation:
