@@ -18,6 +18,7 @@ from apps.core.errors import RateLimitedError
 from apps.core.models import IdempotentResponse
 from apps.tenants import services, throttling
 from apps.tenants.models import ApiKey, Tier
+from tests.api import openapi
 from tests.api.test_authentication import AGENTS, check_problem, client
 from tests.api.test_idempotency import agent_body, post
 from tests.personas import MakeTenant, Persona
@@ -236,3 +237,11 @@ def test_a_wait_is_told_in_whole_seconds_and_never_shortened(seconds: float, tol
     problem = RateLimitedError()
     problem.retry_after = seconds
     assert exceptions.handle(problem, {})["Retry-After"] == told
+
+
+@pytest.mark.parametrize("operation", openapi.operations(), ids=str)
+def test_the_schema_declares_the_headers_where_an_answer_may_have_them(operation: openapi.Operation) -> None:
+    for status, said in operation.spec["responses"].items():
+        declared = {"RateLimit", "RateLimit-Policy"} & said.get("headers", {}).keys()
+        assert declared == (set() if status == "401" else {"RateLimit", "RateLimit-Policy"})
+        assert ("Retry-After" in said.get("headers", {})) == (status == "429")

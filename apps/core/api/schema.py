@@ -28,6 +28,11 @@ Parameter = OpenApiParameter | serializers.Serializer[Any] | type[serializers.Se
 _VERBS = {"list": "list", "create": "create", "retrieve": "get", "partial_update": "update", "destroy": "delete"}
 _END_OF_SENTENCE = re.compile(r"\.(?=\s|$)")
 _RETRY_AFTER = {"Retry-After": {"description": "How many seconds to wait.", "schema": {"type": "integer"}}}
+#: With what a plan's limit of requests is told, wherever an answer may have it.
+_RATE_LIMITS = {
+    "RateLimit-Policy": "What the tenant's plan allows: `q` requests in `w` seconds. Absent where it sets no limit.",
+    "RateLimit": "What is left of it: `r` requests, and no more for `t` seconds. Absent where the policy is.",
+}
 _EXAMPLE_FIELDS = (FieldError(field="name", code="required", detail="This field is required."),)
 
 
@@ -103,6 +108,7 @@ class Schema(AutoSchema):
             for status, response in operation["responses"].items():
                 response["description"] = response["description"] or HTTPStatus(int(status)).phrase
             operation["responses"] |= self._problem_responses(operation)
+            self._add_rate_limits(operation["responses"])
         return operation
 
     def get_operation_id(self) -> str:
@@ -127,6 +133,23 @@ class Schema(AutoSchema):
     @property
     def _action(self) -> str:
         return str(getattr(self.view, "action", ""))
+
+    def _add_rate_limits(self, responses: dict[str, Any]) -> None:
+        """Every answer has them but one: without a valid key no plan is known."""
+        for status, response in responses.items():
+            if status != "401":
+                limits = {name: self._rate_limit(name).ref for name in _RATE_LIMITS}
+                response["headers"] = {**response.get("headers", {}), **limits}
+
+    def _rate_limit(self, name: str) -> ResolvedComponent:
+        component = ResolvedComponent(  # type: ignore[no-untyped-call]
+            name=name,
+            type=ResolvedComponent.HEADER,
+            schema={"description": _RATE_LIMITS[name], "schema": {"type": "string"}},
+            object=name,
+        )
+        self.registry.register_on_missing(component)
+        return component
 
     def _problem_responses(self, operation: dict[str, Any]) -> dict[str, Any]:
         by_status: defaultdict[int, dict[str, type[NoobleError]]] = defaultdict(dict)
