@@ -148,7 +148,10 @@ def test_what_answers_have_is_required_of_them() -> None:
     """So that generated code need not ask whether a member is there."""
     optional = {"UsageRow": {"provider", "model", "agent", "collection", "operation", "token_type", "consumer"}}
     # Their defaults are not null: the members are always there, and a client may leave them to their defaults.
-    optional |= {"RagConfig": {"collections", "query_expansion_enabled"}, "ProcessingConfig": {"truncation_strategy"}}
+    optional |= {
+        "RagConfig": {"collections", "query_expansion_enabled"},
+        "ProcessingConfig": {"concurrency", "truncation_strategy"},
+    }
     optional |= {"LLMConfig": {"on_interrupted_stream"}}
     for name, schema in _answered().items():
         missing = set(schema.get("properties", ())) - set(schema.get("required", ()))
