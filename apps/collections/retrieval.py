@@ -1,4 +1,7 @@
-"""From a question to the passages that may answer it: embed it once per kind of space, then search."""
+"""From a question to the passages that may answer it: embed it once per kind of space, then search.
+
+It may be searched for in several wordings. All are embedded in one call, and what each finds is fused.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +9,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from apps.collections import search, services
+from apps.collections import fusion, search, services
 from apps.collections.models import EmbeddingSpace
 from apps.collections.search import Hit, SpaceQuery
 from apps.collections.types import Mode
@@ -17,6 +20,9 @@ from apps.gateway.types import Charge, TokenCounts
 from apps.providers import tokens
 
 DEFAULT_MODE: Mode = "hybrid"
+
+#: A text's vector of each kind of space.
+Vectors = dict[EmbeddingConfig, list[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,7 @@ def retrieve(
     ctx: ExecutionContext,
     question: str,
     *,
+    wordings: Sequence[str] = (),
     collections: Sequence[UUID],
     limit: int,
     similarity_threshold: float,
@@ -40,18 +47,29 @@ def retrieve(
 ) -> Retrieved:
     """Search collections that may live in different spaces; each is asked with a vector of its own model.
 
-    Of a question that is longer than a model takes, what the context's truncation strategy leaves of it is embedded;
-    its words are searched for all the same.
+    ``wordings`` say the question otherwise. A passage is found for any of them, or for the question, that it is similar
+    enough to; what many of them find comes first. Of a question that is longer than a model takes, what the context's
+    truncation strategy leaves of it is embedded; its words are searched for all the same.
 
-    ``charge`` describes the embedding of the question; with several kinds of space each is a step of it.
+    ``charge`` describes the embedding of all wordings; with several kinds of space each is a step of it.
     ``cancelled`` is asked before each is paid for; see :func:`apps.gateway.services.embed`.
     """
     if not collections:
         return Retrieved(hits=(), counts=TokenCounts())
     with unit_of_work(ctx):
         spaces = services.live_spaces(ctx, list(collections))
-    vectors, counts = ({}, TokenCounts()) if mode == "lexical" else _embed(ctx, question, spaces, charge, cancelled)
-    queries = [
+    texts = [question, *wordings]
+    vectors, counts = _embed(ctx, texts, [] if mode == "lexical" else spaces, charge, cancelled)
+    with unit_of_work(ctx), connection.cursor() as cursor:
+        rankings = [
+            search.search(cursor, _queries(spaces, own, similarity_threshold), text, mode=mode, limit=limit)
+            for text, own in zip(texts, vectors, strict=True)
+        ]
+    return Retrieved(hits=tuple(fusion.fused(rankings, limit=limit)), counts=counts)
+
+
+def _queries(spaces: Sequence[EmbeddingSpace], vectors: Vectors, similarity_threshold: float) -> list[SpaceQuery]:
+    return [
         SpaceQuery(
             space_id=space.pk,
             vector=vectors.get(services.embedding_config(space)),
@@ -59,35 +77,34 @@ def retrieve(
         )
         for space in spaces
     ]
-    with unit_of_work(ctx), connection.cursor() as cursor:
-        hits = search.search(cursor, queries, question, mode=mode, limit=limit)
-    return Retrieved(hits=tuple(hits), counts=counts)
 
 
 def _embed(
     ctx: ExecutionContext,
-    question: str,
+    texts: Sequence[str],
     spaces: Sequence[EmbeddingSpace],
     charge: Charge,
     cancelled: Callable[[], bool],
-) -> tuple[dict[EmbeddingConfig, list[float]], TokenCounts]:
-    vectors: dict[EmbeddingConfig, list[float]] = {}
+) -> tuple[list[Vectors], TokenCounts]:
+    vectors: list[Vectors] = [{} for _ in texts]
     total = 0
     source = "api"
     for step, config in enumerate(dict.fromkeys(map(services.embedding_config, spaces))):
         stepped = replace(charge, step=step)
-        text = _fitting(ctx, question, config)
-        embedded = gateway.embed(ctx, stepped, [text], config=config, input_type="query", cancelled=cancelled)
+        fitting = [_fitting(ctx, text, config) for text in texts]
+        embedded = gateway.embed(ctx, stepped, fitting, config=config, input_type="query", cancelled=cancelled)
         assert embedded.vectors is not None
-        vectors[config] = embedded.vectors[0].tolist()
+        # An earlier delivery may have embedded fewer: what has no vector here is searched for by its words.
+        for own, vector in zip(vectors, embedded.vectors, strict=False):
+            own[config] = vector.tolist()
         total += embedded.counts.total_tokens
         source = embedded.counts.source if embedded.counts.source != "api" else source
     return vectors, TokenCounts(fresh_input_tokens=total, source="api" if source == "api" else "estimated")
 
 
-def _fitting(ctx: ExecutionContext, question: str, config: EmbeddingConfig) -> str:
+def _fitting(ctx: ExecutionContext, text: str, config: EmbeddingConfig) -> str:
     limit = tokens.longest_text(provider=config.provider, model=config.model)
     if limit is None:
-        return question
+        return text
     leave_out = ctx.processing_config.truncation_strategy if ctx.processing_config else "end"
-    return tokens.fit(question, limit, provider=config.provider, model=config.model, leave_out=leave_out)
+    return tokens.fit(text, limit, provider=config.provider, model=config.model, leave_out=leave_out)
