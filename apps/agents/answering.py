@@ -12,7 +12,8 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
-from apps.agents import citations, configurations, generation, prompts
+from apps.agents import citations, configurations, expansion, generation, prompts
+from apps.agents.expansion import Expansion
 from apps.agents.models import Message, Run
 from apps.agents.types import Author, RunStatus
 from apps.collections import retrieval
@@ -78,9 +79,11 @@ def _retrieve(ctx: ExecutionContext, run: Run, asked: Message) -> None:
     assert ctx.rag_config is not None
     _advance(ctx, run, status=RunStatus.RETRIEVING, started_at=Now())
     chosen = ctx.rag_config.collections
+    expanded = _expand(ctx, run, asked)
     found = retrieval.retrieve(
         ctx,
         run.question,
+        wordings=expanded.wordings,
         collections=[collection.collection_id for collection in chosen],
         limit=ctx.rag_config.max_results,
         similarity_threshold=min((collection.similarity_threshold for collection in chosen), default=0.0),
@@ -93,9 +96,23 @@ def _retrieve(ctx: ExecutionContext, run: Run, asked: Message) -> None:
         status=RunStatus.GENERATING,
         passages=[_stored(hit) for hit in found.hits],
         answer_message_id=new_id(),
-        usage={"embedding_tokens": found.counts.total_tokens, "embedding_token_source": found.counts.source},
+        usage={
+            "expansion_tokens": expanded.counts.total_tokens,
+            "expansion_token_source": expanded.counts.source,
+            "embedding_tokens": found.counts.total_tokens,
+            "embedding_token_source": found.counts.source,
+        },
         retrieved_at=Now(),
     )
+
+
+def _expand(ctx: ExecutionContext, run: Run, asked: Message) -> Expansion:
+    """The other wordings that the question is to be searched for in."""
+    assert ctx.rag_config is not None
+    if not (ctx.rag_config.query_expansion_enabled and ctx.rag_config.collections):
+        return Expansion()
+    charge = _charge(run, asked, OperationKind.GENERATION, TokenType.LLM, **_facts(ctx))
+    return expansion.expand(ctx, charge, run.question, cancelled=lambda: _is_cancelled(ctx, run))
 
 
 def _stored(hit: Hit) -> dict[str, Any]:

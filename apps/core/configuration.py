@@ -5,7 +5,6 @@ answer's configuration can always be explained.
 """
 
 import enum
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,8 +51,6 @@ class Setting:
     #: The kinds of work that it may differ by: below a request, ``<name>.<kind>`` goes before ``<name>``.
     kinds: tuple[str, ...] = ()
     levels: frozenset[Level] = EVERYWHERE
-    #: False: nothing reads it yet, and any value but the default is refused, which would be without effect.
-    supported: bool = True
 
     def accept(self, value: Any) -> Any:
         """The value, in its type and range; raises InvalidSettingError."""
@@ -65,9 +62,6 @@ class Setting:
             raise self._refused(f"must be one of {', '.join(self.choices)}")
         if isinstance(value, int | float) and not self._in_range(value):
             raise self._refused(f"must be between {self.minimum} and {self.maximum}")
-        if not self.supported and value != self.default:
-            only = json.dumps(self.default)
-            raise self._refused(f"is not supported yet: leave it out, or at {only}", "not_supported")
         return value
 
     def names(self, kinds: Collection[str]) -> list[str]:
@@ -77,10 +71,9 @@ class Setting:
     def _in_range(self, value: float) -> bool:
         return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
 
-    def _refused(self, why: str, code: str = "invalid") -> InvalidSettingError:
-        return InvalidSettingError(
-            f"{self.name} {why}.", errors=[FieldError(field=self.name, code=code, detail=f"It {why}.")]
-        )
+    def _refused(self, why: str) -> InvalidSettingError:
+        problem = FieldError(field=self.name, code="invalid", detail=f"It {why}.")
+        return InvalidSettingError(f"{self.name} {why}.", errors=[problem])
 
 
 _ALL = [
@@ -157,8 +150,8 @@ _ALL = [
         type=bool,
         default=False,
         levels=NOT_PER_REQUEST,
-        supported=False,
-        help="Whether a question is searched for in several wordings.",
+        help="Whether a question is searched for in several wordings. The model is asked for them first, which is paid "
+        "for.",
     ),
     Setting(
         name="processing_config.truncation_strategy",

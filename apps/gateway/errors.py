@@ -1,5 +1,5 @@
 from apps.core.errors import BusyError, NoobleError
-from apps.ledger.errors import BudgetExceededError, OperationInProgressError
+from apps.ledger.errors import BudgetExceededError, OperationEndedError, OperationInProgressError
 from apps.ledger.types import TokenCounts
 from apps.providers.errors import (
     ProviderError,
@@ -33,6 +33,9 @@ class ProviderStillRunningError(BusyError):
     #: A provider's call takes minutes at worst; six deliveries must not be over before it is.
     retry_after = 60.0
 
+
+#: What a purchase raises that its provider failed, now or for an earlier driver. Whoever can do without goes on.
+PROVIDER_FAILED: tuple[type[NoobleError], ...] = (ProviderError, OperationEndedError)
 
 #: What a request that buys something may be answered, as far as it is a client's business.
 PURCHASE_ERRORS: tuple[type[NoobleError], ...] = (

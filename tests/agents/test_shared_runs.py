@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from apps.agents import answering, runs
+from apps.agents import answering, prompts, runs
 from apps.agents.models import AgentVersion, Conversation, Message, Run
 from apps.collections.models import Chunk, Collection, Document
 from apps.core import clock
@@ -254,6 +254,28 @@ def check_hidden_from_the_consumer(sharing: Sharing, run: Run) -> None:
         assert Run.objects.get().passages is None
         for model in (AgentVersion, Collection, Document, Chunk):
             assert not model.objects.exists()
+
+
+@pytest.mark.parametrize("provider", ["fake"], indirect=True)
+def test_of_a_question_that_is_reworded_the_owner_sees_what_it_cost(sharing: Sharing) -> None:
+    change = {"rag": {"query_expansion_enabled": True}}
+    assert sharing.owner.persona.api.patch(f"/api/v1/agents/{sharing.agent}", change, format="json").status_code == 200
+    wording = "What is the mass of the pump?"
+    asked = {"path": "chat", "contains": prompts.REWORDING_PROMPT[:40]}
+    sharing.consumer.fake.fail("finish", text=f"- {wording}", reason="stop", match=asked)
+    run = sharing.consumer.wait_for_run(sharing.consumer.ask(sharing.agent, QUESTION))
+
+    assert (run.status, run.error_detail) == ("succeeded", "")
+    assert wording in str(sharing.consumer.fake.arrivals()[-2]["body"]["input"])
+    entries = entries_of(sharing.owner.persona, run.pk)
+    assert [entry.operation for entry in entries] == ["generation", "query", "chat"]
+    for entry in entries:
+        assert (entry.tenant_id, entry.owner_tenant_id, entry.payer_tenant_id) == sharing.parties()
+        assert entry.metadata.keys().isdisjoint({"text_hash", "message_id"})
+    assert wording not in sharing.owner.persona.api.get("/api/v1/usage/entries").content.decode()
+    with unit_of_work(sharing.owner.persona.ctx):
+        # Which has the wordings.
+        assert not Operation.objects.filter(run_id=run.pk).exists()
 
 
 @pytest.mark.parametrize("provider", ["fake"], indirect=True)

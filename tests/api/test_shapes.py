@@ -45,7 +45,8 @@ CONTRACT = {
     "getRun": {
         "": "id status answer citations usage config error timings_ms",
         "citations": "document_id document_name chunk_id page score quote",
-        "usage": "input_tokens output_tokens cached_input_tokens embedding_tokens cost_usd token_source",
+        "usage": "input_tokens output_tokens cached_input_tokens expansion_tokens embedding_tokens cost_usd "
+        "token_source",
         "timings_ms": "queue retrieve generate total",
     },
     "listUsageEntries": {

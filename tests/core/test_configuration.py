@@ -1,4 +1,4 @@
-"""Settings are accepted where they have an effect, and refused where they have none."""
+"""Which values settings accept, and at which levels."""
 
 from typing import Any
 
@@ -10,45 +10,19 @@ from apps.core.configuration import SETTINGS, InvalidSettingError, Level
 from apps.core.context import LLMConfig
 from apps.tenants.models import Tier
 
-WITHOUT_EFFECT = {
-    "rag_config.query_expansion_enabled": True,
-}
 
-
-def test_the_settings_that_nothing_reads_are_these() -> None:
-    assert {name for name, setting in SETTINGS.items() if not setting.supported} == WITHOUT_EFFECT.keys()
-
-
-@pytest.mark.parametrize(("name", "value"), WITHOUT_EFFECT.items())
-def test_a_setting_that_nothing_reads_is_refused_at_every_level(name: str, value: Any) -> None:
-    for level in SETTINGS[name].levels:
-        with pytest.raises(InvalidSettingError, match=rf"^{name} is not supported yet") as refusal:
-            configuration.check({name: value}, level=level)
-        assert [(error.field, error.code) for error in refusal.value.errors] == [(name, "not_supported")]
-
-
-@pytest.mark.parametrize(("name", "value"), WITHOUT_EFFECT.items())
-def test_a_setting_that_nothing_reads_is_not_resolved_from_what_was_stored(name: str, value: Any) -> None:
-    with pytest.raises(InvalidSettingError, match="is not supported yet"):
-        configuration.resolve({Level.AGENT: {name: value}})
-
-
-@pytest.mark.parametrize("name", WITHOUT_EFFECT)
-def test_what_is_in_force_anyway_may_be_said(name: str) -> None:
-    default = SETTINGS[name].default
-    assert configuration.check({name: default}, level=Level.AGENT) == {name: default}
-
-
-def test_a_value_that_can_never_be_had_is_told_apart_from_one_that_cannot_be_had_yet() -> None:
+def test_a_value_that_is_none_of_the_choices_is_refused() -> None:
     with pytest.raises(InvalidSettingError, match="must be one of end, start, middle"):
         SETTINGS["processing_config.truncation_strategy"].accept("beginning")
 
 
-def test_a_tier_that_sets_what_nothing_reads_is_not_saved() -> None:
-    name = "rag_config.query_expansion_enabled"
-    tier = Tier(name="new", title="New", defaults={name: WITHOUT_EFFECT[name]})
-    with pytest.raises(ValidationError, match="is not supported yet"):
-        tier.full_clean(validate_unique=False)
+def test_an_agent_or_its_tier_says_whether_questions_are_reworded_and_no_question_does() -> None:
+    wanted = {"rag_config.query_expansion_enabled": True}
+    for level in (Level.AGENT, Level.TIER):
+        assert configuration.check(wanted, level=level) == wanted
+    with pytest.raises(InvalidSettingError) as refusal:
+        configuration.check(wanted, level=Level.REQUEST)
+    assert [error.code for error in refusal.value.errors] == ["unknown_setting"]
 
 
 @pytest.mark.parametrize("name", ["processing_config.batch_size", "processing_config.max_text_length"])

@@ -94,6 +94,7 @@ RUN = {
         "input_tokens": 612,
         "output_tokens": 34,
         "cached_input_tokens": 0,
+        "expansion_tokens": 0,
         "embedding_tokens": 9,
         "cost_usd": COST_USD,
         "token_source": "api",

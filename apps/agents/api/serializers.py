@@ -5,7 +5,7 @@ from pydantic import BaseModel, ValidationError
 from rest_framework import serializers
 
 from apps.agents.api import examples
-from apps.agents.api.fields import FallbackModelsField, accepted_as
+from apps.agents.api.fields import FallbackModelsField
 from apps.agents.models import DEFAULT_PROMPT, Agent, AgentShare, AgentVersion, Conversation, Message, Run
 from apps.agents.runs import FINISHED
 from apps.agents.types import Payer, RunStatus
@@ -56,7 +56,7 @@ class RagRequestSerializer(serializers.Serializer[Any]):
     max_results = serializers.IntegerField(min_value=1, max_value=50, required=False, allow_null=True)
     similarity_threshold = serializers.FloatField(min_value=0, max_value=1, required=False, allow_null=True)
     query_expansion_enabled = serializers.BooleanField(
-        required=False, allow_null=True, validators=[accepted_as("rag_config.query_expansion_enabled")]
+        required=False, allow_null=True, help_text=SETTINGS["rag_config.query_expansion_enabled"].help
     )
 
 
@@ -184,7 +184,8 @@ class RunUsageSerializer(serializers.Serializer[Any]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
     cached_input_tokens = serializers.IntegerField()
-    embedding_tokens = serializers.IntegerField()
+    expansion_tokens = serializers.IntegerField(help_text="Of the call that worded the question, in and out.")
+    embedding_tokens = serializers.IntegerField(help_text="Of the question, and of its other wordings.")
     cost_usd = serializers.DecimalField(
         max_digits=20,
         decimal_places=10,
@@ -260,7 +261,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
 
     @extend_schema_field(RunUsageSerializer)
     def get_usage(self, run: Run) -> dict[str, Any]:
-        counts = ("input_tokens", "output_tokens", "cached_input_tokens", "embedding_tokens")
+        counts = ("input_tokens", "output_tokens", "cached_input_tokens", "expansion_tokens", "embedding_tokens")
         facts = ("cost_usd", "token_source")
         return {name: run.usage.get(name, 0) for name in counts} | {name: run.usage.get(name) for name in facts}
 

@@ -64,8 +64,6 @@ def _row(setting: Setting) -> str:
     default = f"`{setting.deployment}`" if setting.deployment else f"`{setting.default}`"
     levels = ", ".join(level.value for level in Level if level in setting.levels)
     text = setting.help + _kinds(setting)
-    if not setting.supported:
-        text += " *Not yet: any other value is refused.*"
     return f"| `{setting.name}` | {setting.type.__name__} | {_values(setting)} | {default} | {levels} | {text} |"
 
 
