@@ -29,7 +29,8 @@ TIGHT_LIMIT = 1_500
 CLIENTS = 5
 CLIENT_SECONDS = 120
 _AGAIN = frozenset({409, 429, 500, 502, 503, 504})
-#: What each customer's agents set themselves. One of ``keeping`` may be struck, so it has to be patient.
+#: What each customer's agents set themselves. One of ``keeping`` may be struck, so it has to be patient. One that is
+#: ``quick`` has a second model, too.
 AGENTS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"llm_config.timeout_seconds": QUICK_TIMEOUT},
     "patient": {"llm_config.timeout_seconds": PATIENT_TIMEOUT},
@@ -140,7 +141,12 @@ def _customer(profile: Profile, limit: int | None, *, hard: bool) -> Customer:
     ctx = services.context_of(tenant)
     made = {
         name: agents.create_agent(
-            ctx, slug=name, name=name, settings={**_agent(profile), **own}, collection_ids=[UUID(collection)]
+            ctx,
+            slug=name,
+            name=name,
+            settings={**_agent(profile), **own},
+            collection_ids=[UUID(collection)],
+            fallback_models=[f"{PROVIDERS[profile]}/fake-other"] if name == "quick" else [],
         )
         for name, own in AGENTS.items()
     }
