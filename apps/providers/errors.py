@@ -95,6 +95,12 @@ class ProviderAuthenticationError(ProviderRefusedError):
     code = "provider_authentication"
 
 
+class ProviderRedirectedError(ProviderRefusedError):
+    """The provider sent the call on to another address, and nobody follows."""
+
+    code = "provider_redirected"
+
+
 class ProviderRateLimitedError(ProviderRefusedError):
     """The provider asks us to slow down."""
 

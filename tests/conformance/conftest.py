@@ -122,11 +122,25 @@ def fake_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeProvi
     provider.stop()
 
 
+@pytest.fixture(scope="session")
+def other_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeProvider]:
+    provider = FakeProvider(tmp_path_factory.mktemp("elsewhere") / "tally.jsonl")
+    yield provider
+    provider.stop()
+
+
 @pytest.fixture
 def fake(fake_process: FakeProvider) -> FakeProvider:
     """The fake provider with empty books and no fault to come."""
     fake_process.reset()
     return fake_process
+
+
+@pytest.fixture
+def elsewhere(other_process: FakeProvider) -> FakeProvider:
+    """Another one, at an address that no adapter is configured with."""
+    other_process.reset()
+    return other_process
 
 
 @pytest.fixture

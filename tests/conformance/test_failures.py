@@ -20,6 +20,7 @@ from apps.providers.errors import (
     ProviderInterruptedError,
     ProviderRateLimitedError,
     ProviderReadRefusalError,
+    ProviderRedirectedError,
     ProviderRefusedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
@@ -47,6 +48,7 @@ class Failing:
 
 
 ALWAYS = (
+    Failing("303", ProviderBadResponseError, 1, {"counted": True}),
     Failing("400", ProviderRefusedError, 0),
     Failing("404", ProviderRefusedError, 0),
     Failing("413", ProviderRefusedError, 0),
@@ -147,6 +149,16 @@ def unreachable(call: Call, url: str) -> ProviderError:
     subject = call.tried.subject
     with override_settings(NOOBLE_PROVIDERS={subject.name: subject.settings(url, API_KEY)}):
         return call.failure(timeout=SHORT)
+
+
+@pytest.mark.parametrize("status", ["301", "302", "307", "308"])
+def test_a_redirect_is_not_followed(call: Call, fake: FakeProvider, elsewhere: FakeProvider, status: str) -> None:
+    fake.fail(status, location=elsewhere.url)
+    error = call.failure()
+    assert type(error) is ProviderRedirectedError
+    assert error.uncounted
+    assert not error.retryable
+    assert elsewhere.arrivals() == []
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@
 always, an empty ``match`` every request; ``label`` is noted on the arrivals that it strikes. Further members by kind:
 
 =================  ====================================================================================================
-``400`` … ``529``  that status; ``retry_after`` (text of the header), ``retry_after_ms``, ``message``, ``code``, and
-                   ``counted`` true when the work is counted all the same; ``body``: "cut", "drip" as below
+``301`` … ``529``  that status; ``retry_after`` (text of the header), ``retry_after_ms``, ``message``, ``code``,
+                   ``location`` (of a redirect: another server, whose same path is meant), and ``counted`` true when the
+                   work is counted all the same; ``body``: "cut", "drip" as below
 ``close``          accept the request, wait ``seconds`` (0), then close the connection; nothing is counted
 ``drop``           count it, keep the answer for a lookup, then close the connection without a word
 ``stall``          count it, wait ``seconds``, then answer: the caller's time-out strikes first
@@ -53,7 +54,9 @@ USAGES: dict[str, dict[str, Any] | None] = {
     },
     "text_usage": {"prompt_tokens": "9", "completion_tokens": "3", "total_tokens": "12"},
 }
-STATUSES = frozenset({"400", "401", "403", "404", "408", "413", "422", "429", "499", "500", "502", "503", "504", "529"})
+REDIRECTS = frozenset({"301", "302", "303", "307", "308"})
+REFUSALS = frozenset({"400", "401", "403", "404", "408", "413", "422", "429", "499"})
+STATUSES = REDIRECTS | REFUSALS | {"500", "502", "503", "504", "529"}
 #: What ends a stream in the middle.
 BREAKING_OFF = frozenset({"cut", "end_early", "stream_error", "malformed", "bottomless"})
 #: What ``data`` of embeddings is instead, made of what it should be.

@@ -230,6 +230,7 @@ class Handler(WireHandler):
         # A server that repeats the key it was given: none of it may reach a log.
         message = fault.get("message", f"as told; you sent {self.headers.get('Authorization')}")
         headers = {"Retry-After": fault.get("retry_after"), "Retry-After-Ms": fault.get("retry_after_ms")}
+        headers["Location"] = fault["location"] + self.path if "location" in fault else None
         status, code = int(fault["kind"]), fault.get("code", "")
         if fault.get("body") == "drip":
             self.drip(status)

@@ -24,10 +24,12 @@ Client = TypeVar("Client", bound=_Closable)
 def http_client(make: Callable[..., Client], http: ModuleType, *, owner: object) -> Client:
     """A client of ``http``, httpx or httpx2, for the calls of an adapter, its owner.
 
-    It hands over errors whole, in time and bounded: the SDKs read their bodies to the end, however long that takes.
+    It hands over errors whole, in time and bounded: the SDKs read their bodies to the end, however long that takes. A
+    redirect is one of them: followed, as the SDKs do, it takes what is asked, and some of the keys, to whatever address
+    it names.
     """
     hooks = {"request": [_note_deadline], "response": [functools.partial(_read_error, http=http)]}
-    client = make(event_hooks=hooks)
+    client = make(event_hooks=hooks, follow_redirects=False)
     # With the adapter goes its client, and not before its last call.
     weakref.finalize(owner, client.close)
     return client
@@ -43,8 +45,7 @@ def forget_environment(client: Any) -> None:
 
 
 def _note_deadline(request: Any) -> None:
-    # A request that follows a redirect has what its first one carried.
-    request.extensions.setdefault(_DEADLINE, time.monotonic() + request.extensions["timeout"]["read"])
+    request.extensions[_DEADLINE] = time.monotonic() + request.extensions["timeout"]["read"]
 
 
 def _read_error(response: Any, *, http: ModuleType) -> None:

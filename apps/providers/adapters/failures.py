@@ -15,6 +15,7 @@ from apps.providers.errors import (
     ProviderInterruptedError,
     ProviderRateLimitedError,
     ProviderReadRefusalError,
+    ProviderRedirectedError,
     ProviderRefusedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
@@ -23,6 +24,9 @@ from apps.providers.errors import (
 
 #: Of a provider's own message, so much is passed on.
 LONGEST_MESSAGE = 300
+#: What is asked for is at another address: nobody has worked on it at this one. A 303 is no such word. It may say where
+#: to find what has been done, and gateways send it when an answer takes long.
+_MOVED = frozenset({301, 302, 307, 308})
 #: So deep in the body of an error its reason is looked for.
 _REASON_LEVELS = 5
 #: What no text in PostgreSQL can hold.
@@ -30,7 +34,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def of_status(error: Any, name: str, secret: str, *, request_id: str, charged: Set[str] = frozenset()) -> ProviderError:
-    """From an SDK's ``APIStatusError``: an answer of 4xx or 5xx.
+    """From an SDK's ``APIStatusError``: an answer of 3xx, 4xx or 5xx.
 
     ``request_id`` is the provider's, ``charged`` are the codes of refusals for which it may charge.
     """
@@ -39,6 +43,8 @@ def of_status(error: Any, name: str, secret: str, *, request_id: str, charged: S
         "provider_request_id": request_id,
         "retry_after": retry_after(error.response.headers),
     }
+    if status < 400:
+        return _of_redirect(status, name, facts)
     if status in (401, 403):
         return ProviderAuthenticationError(f"{name} did not accept the key ({status}). Check it.", **facts)
     if status == 429:
@@ -50,6 +56,13 @@ def of_status(error: Any, name: str, secret: str, *, request_id: str, charged: S
         refusal = ProviderReadRefusalError if _code(error) in charged else ProviderRefusedError
         return refusal(f"{name} refused the request ({status}): {_message(error, secret)}", **facts)
     return ProviderUnavailableError(f"{name} failed ({status}). Try again later.", **facts)
+
+
+def _of_redirect(status: int, name: str, facts: Mapping[str, Any]) -> ProviderError:
+    if status in _MOVED:
+        detail = f"{name} sends calls on to another address ({status}). Set the address at which it answers."
+        return ProviderRedirectedError(detail, **facts)
+    return ProviderBadResponseError(f"{name} sent no answer ({status}). Set the address at which it answers.", **facts)
 
 
 def of_transport(error: BaseException | None, http: ModuleType, name: str) -> ProviderError:
