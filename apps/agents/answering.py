@@ -208,7 +208,7 @@ def _succeed(ctx: ExecutionContext, run: Run, completion: Completion) -> None:
             answer=completion.text,
             finish_reason=completion.finish_reason,
             citations=found,
-            usage={**run.usage, **_usage(completion.counts), "cost_usd": _cost(ctx, run)},
+            usage={**run.usage, **_usage(completion.counts), **_answerer(completion), "cost_usd": _cost(ctx, run)},
             **run.final,
         )
         if finished:
@@ -238,6 +238,11 @@ def _usage(counts: TokenCounts) -> dict[str, Any]:
         "reasoning_tokens": counts.reasoning_tokens,
         "token_source": counts.source,
     }
+
+
+def _answerer(completion: Completion) -> dict[str, str]:
+    """Who answered. The model as its provider names it, where it does: more exactly than it was asked for, maybe."""
+    return {"provider": completion.provider, "model": completion.model}
 
 
 def _fail(ctx: ExecutionContext, run: Run, error: NoobleError) -> None:

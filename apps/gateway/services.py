@@ -42,6 +42,7 @@ class Completion:
     operation_id: UUID
     text: str
     finish_reason: str
+    provider: str
     model: str
     counts: TokenCounts
     replayed: bool
@@ -98,7 +99,12 @@ def chat_offer(
         timeout=float(ctx.llm_config.timeout_seconds if ctx.llm_config else DEFAULT_TIMEOUT_SECONDS),
         send=send,
         counts=lambda result: counts_of(result.usage) if result.usage else estimate(request, result.text, provider),
-        keep=lambda result: {"text": result.text, "finish_reason": result.finish_reason, "model": result.model},
+        keep=lambda result: {
+            "text": result.text,
+            "finish_reason": result.finish_reason,
+            "provider": provider,
+            "model": result.model or request.model,
+        },
         facts=seller.facts,
         lookup=seller.lookup,
     )
@@ -110,6 +116,7 @@ def completion(bought: Bought) -> Completion:
         operation_id=bought.operation_id,
         text=bought.result["text"],
         finish_reason=bought.result["finish_reason"],
+        provider=bought.result["provider"],
         model=bought.result["model"],
         counts=bought.counts,
         replayed=bought.replayed,

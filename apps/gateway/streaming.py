@@ -191,7 +191,13 @@ class _Answer:
         return Received(
             attempt_id=self.attempt_id,
             counts=estimate(request, self.text, self.asked.provider),
-            result={"text": self.text, "finish_reason": INTERRUPTED, "model": model, "partial": True},
+            result={
+                "text": self.text,
+                "finish_reason": INTERRUPTED,
+                "provider": self.asked.provider,
+                "model": model,
+                "partial": True,
+            },
             provider_request_id=self.latest.provider_request_id,
             facts=self.asked.seller.facts,
         )

@@ -177,6 +177,16 @@ def test_the_effective_configuration_says_where_each_setting_came_from(owner: Pe
     assert config["sources"]["llm_config.model"] == "deployment"
 
 
+def test_an_answer_in_a_conversation_says_who_gave_it_and_with_what(owner: Persona, worker: Supervisor) -> None:
+    agent = post(owner, "/agents", {"slug": "told", "name": "Told", "llm": {"temperature": 0.1}})["id"]
+    run = ask(owner, agent, "Hello?")
+    messages = owner.api.get(f"/api/v1/conversations/{run['conversation_id']}/messages").json()["results"]
+    assert [message["metadata"] for message in messages] == [
+        None,
+        {"provider": "local", "model": "extractive", "config": run["config"]},
+    ]
+
+
 def test_sent_twice_with_a_key_a_question_is_answered_once(owner: Persona, worker: Supervisor) -> None:
     agent = post(owner, "/agents", {"slug": "once", "name": "Once"})["id"]
     headers = {"Idempotency-Key": "question-1", "Prefer": "wait=60"}

@@ -242,8 +242,10 @@ def check_hidden_from_the_consumer(sharing: Sharing, run: Run) -> None:
     addresses = [f"runs/{run.pk}", "runs", f"conversations/{run.conversation_id}/messages", "usage/entries"]
     addresses += [f"agents/{sharing.agent}", "agents?shared=true", "usage"]
     seen = "".join(api.get(f"/api/v1/{path}").content.decode() for path in addresses)
-    [citation] = api.get(f"/api/v1/runs/{run.pk}").json()["citations"]
-    assert citation["quote"] == FACT
+    shown = api.get(f"/api/v1/runs/{run.pk}").json()
+    assert [citation["quote"] for citation in shown["citations"]] == [FACT]
+    said = api.get(f"/api/v1/conversations/{run.conversation_id}/messages").json()["results"]
+    assert said[-1]["metadata"]["config"] == shown["config"]
     assert PROMPT not in seen
     assert UNQUOTED not in seen
     # The model was given both.

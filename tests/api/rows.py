@@ -134,6 +134,23 @@ def add_runs(persona: Persona, number: int) -> None:
             )
 
 
+def add_answers(persona: Persona, number: int) -> None:
+    """Runs with their questions and answers, in the first conversation."""
+    add_runs(persona, number)
+    with unit_of_work(persona.ctx):
+        unanswered = Run.objects.exclude(messages__author=Author.ASSISTANT)
+        Message.objects.bulk_create(
+            Message(
+                tenant_id=run.tenant_id,
+                conversation_id=run.conversation_id,
+                run=run,
+                author=Author.ASSISTANT,
+                content="words",
+            )
+            for run in unanswered
+        )
+
+
 def add_entries(persona: Persona, number: int) -> None:
     events = [
         UsageEvent(

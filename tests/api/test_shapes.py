@@ -341,7 +341,7 @@ LISTS = {
     "listDocumentChunks": ("/documents/{document}/chunks", rows.add_chunks),
     "listRuns": ("/runs", rows.add_runs),
     "listConversations": ("/conversations", rows.add_conversations),
-    "listConversationMessages": ("/conversations/{conversation}/messages", rows.add_runs),
+    "listConversationMessages": ("/conversations/{conversation}/messages", rows.add_answers),
     "listUsageEntries": ("/usage/entries", rows.add_entries),
     "listDiscrepancies": ("/discrepancies", rows.add_discrepancies),
     "listApiKeys": ("/api-keys", rows.add_api_keys),

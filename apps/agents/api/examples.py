@@ -156,5 +156,6 @@ MESSAGE = {
     "content": _ANSWER,
     "finish_reason": "stop",
     "citations": _CITATIONS,
+    "metadata": {"provider": "groq", "model": CHAT_MODEL, "config": RUN["config"]},
     "created_at": "2026-03-02T09:15:01.930112Z",
 }

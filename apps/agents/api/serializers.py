@@ -1,18 +1,17 @@
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
-from pydantic import BaseModel, ValidationError
 from rest_framework import serializers
 
 from apps.agents.api import examples
+from apps.agents.api.explanations import AnswerMetadataSerializer, RunConfigField
 from apps.agents.api.fields import FallbackModelsField
 from apps.agents.models import DEFAULT_PROMPT, Agent, AgentShare, AgentVersion, Conversation, Message, Run
 from apps.agents.runs import FINISHED
-from apps.agents.types import Payer, RunStatus
+from apps.agents.types import Author, Payer, RunStatus
 from apps.core.api.fields import FailureField
 from apps.core.api.schema import example
 from apps.core.configuration import SETTINGS
-from apps.core.context import ContextRefusedError, LLMConfig, ProcessingConfig, RagConfig, unverified
 from apps.core.headers import MAX_COLLECTIONS
 from apps.gateway.types import TokenSource
 
@@ -205,16 +204,6 @@ class TimingsSerializer(serializers.Serializer[Any]):
     total = serializers.IntegerField(allow_null=True)
 
 
-class RunConfig(BaseModel):
-    """The configuration that was in force, and which level each setting came from; null if it cannot be read."""
-
-    llm_config: LLMConfig
-    rag_config: RagConfig
-    processing_config: ProcessingConfig
-    fallback_models: tuple[str, ...]
-    sources: dict[str, str]
-
-
 @example(examples.RUN)
 class RunSerializer(serializers.ModelSerializer[Run]):
     """A question on its way to its answer."""
@@ -223,7 +212,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
     finish_reason = serializers.SerializerMethodField()
     citations = CitationSerializer(many=True)
     usage = serializers.SerializerMethodField()
-    config = serializers.SerializerMethodField(allow_null=True)
+    config = RunConfigField()
     error = FailureField()
     timings_ms = serializers.SerializerMethodField()
 
@@ -265,16 +254,6 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         facts = ("cost_usd", "token_source")
         return {name: run.usage.get(name, 0) for name in counts} | {name: run.usage.get(name) for name in facts}
 
-    @extend_schema_field(RunConfig)  # type: ignore[arg-type] # its stubs do not know that it reads pydantic's models
-    def get_config(self, run: Run) -> dict[str, Any] | None:
-        """Null when what is stored cannot be read: the other runs of a list are shown all the same."""
-        try:
-            ctx = unverified(run.signed_context)
-            shown = {name: getattr(ctx, name) for name in RunConfig.model_fields if name != "sources"}
-            return RunConfig(**shown, sources=ctx.config_sources).model_dump(mode="json")
-        except (ContextRefusedError, ValidationError):
-            return None
-
     @extend_schema_field(TimingsSerializer)
     def get_timings_ms(self, run: Run) -> dict[str, int | None]:
         finished = run.finished_at if run.status in FINISHED else None
@@ -299,19 +278,25 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
 
 @example(examples.MESSAGE)
 class MessageSerializer(serializers.ModelSerializer[Message]):
-    """A question or an answer."""
+    """A question or an answer. To be read with its run."""
 
     finish_reason = serializers.SerializerMethodField()
     citations = CitationSerializer(many=True)
+    metadata = serializers.SerializerMethodField()
 
     class Meta:
         model = Message
-        fields = ["id", "run_id", "author", "content", "finish_reason", "citations", "created_at"]
+        fields = ["id", "run_id", "author", "content", "finish_reason", "citations", "metadata", "created_at"]
         read_only_fields = fields
 
     def get_finish_reason(self, message: Message) -> str | None:
         """Why an answer ends, as its run says. Null: it is a question, or the provider did not say."""
         return message.finish_reason or None
+
+    @extend_schema_field(AnswerMetadataSerializer(allow_null=True))
+    def get_metadata(self, message: Message) -> dict[str, Any] | None:
+        """What explains an answer. Null: it is a question."""
+        return AnswerMetadataSerializer(message.run).data if message.author == Author.ASSISTANT else None
 
 
 def present_agent(agent: Agent, version: AgentVersion | None, share: AgentShare | None = None) -> dict[str, Any]:

@@ -238,7 +238,9 @@ class ConversationViewSet(TenantViewSet):
     def messages(self, request: Request, pk: UUID) -> Response:
         """List a conversation's messages, oldest first. Questions and answers; an answer with its citations."""
         runs.get_conversation(self.ctx, pk)
-        rows = Message.objects.filter(conversation=pk)
+        # Of its run an answer shows what it was made with, not all that was found for it.
+        rows = Message.objects.filter(conversation=pk).select_related("run")
+        rows = rows.defer("run__question", "run__passages", "run__answer", "run__citations")
         return self.page(rows, lambda found: MessageSerializer(found, many=True).data)
 
 
