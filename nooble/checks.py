@@ -102,6 +102,7 @@ def _of_default(work: Work) -> Iterator[CheckMessage]:
             is_set = "llm_config.max_tokens" in settings.WORK_SETTINGS
             choices.require_chat(resolved, saved_at=Level.DEPLOYMENT if is_set else None)
             choices.require_fallbacks(resolved.values["fallback_models"])
+            choices.require_extras(resolved, saved_at=Level.DEPLOYMENT)
     except NoobleError as error:
         number, variable = _FAULTS[type(error)]
         yield _error(number, variable.format(prefix), error.detail, _examples(work, type(error)))

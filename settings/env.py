@@ -6,7 +6,7 @@ import os
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -178,7 +178,7 @@ def _json_texts(value: str) -> dict[str, str]:
 def _work_settings(value: str) -> dict[str, Any]:
     from apps.core import configuration  # noqa: PLC0415 - for whoever sets it
 
-    settings = _flat(_tables(Path(value)))
+    settings = _flat(_tables(Path(value)), whole=configuration.SETTINGS.keys())
     try:
         return configuration.check(settings, level=configuration.Level.DEPLOYMENT)
     except configuration.InvalidSettingError as error:
@@ -198,11 +198,16 @@ def _tables(path: Path) -> dict[str, Any]:
     return tables
 
 
-def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Tables in tables by dotted name: ``{"llm_config": {"max_tokens": 5}}`` → ``{"llm_config.max_tokens": 5}``."""
+def _flat(tables: Mapping[str, Any], prefix: str = "", *, whole: Collection[str] = ()) -> dict[str, Any]:
+    """Tables in tables by dotted name: ``{"llm_config": {"max_tokens": 5}}`` → ``{"llm_config.max_tokens": 5}``.
+
+    ``whole`` are names of tables that are values.
+    """
     flat: dict[str, Any] = {}
     for name, value in tables.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        path = f"{prefix}{name}"
+        is_value = path in whole or not isinstance(value, dict)
+        flat |= {path: value} if is_value else _flat(value, f"{path}.", whole=whole)
     return flat
 
 

@@ -9,7 +9,7 @@ from apps.agents.errors import ContextTooLongError
 from apps.agents.models import Message
 from apps.agents.types import Author
 from apps.core.context import LLMConfig
-from apps.providers import catalog, tokens
+from apps.providers import catalog, extras, tokens
 from apps.providers.base import ChatMessage, ChatRequest, Passage
 
 #: The window of a model whose window is not known.
@@ -88,6 +88,7 @@ def _request(
         passages=tuple(passages),
         max_tokens=_longest_answer(config),
         temperature=config.temperature,
+        extras=extras.taken_of(config.extras, provider=config.provider, model=config.model),
     )
 
 

@@ -33,6 +33,9 @@ EVERYWHERE = frozenset(Level)
 NOT_PER_REQUEST = EVERYWHERE - {Level.REQUEST}
 #: No agent is there when documents are taken in.
 NOT_PER_QUESTION = frozenset({Level.TIER, Level.DEPLOYMENT})
+#: Of a setting that is an object: how many members it has at most, and of how many characters their names are. It
+#: travels in the context.
+MAX_MEMBERS, LONGEST_NAME = 16, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,8 @@ class Setting:
             raise self._refused(f"must be {self.type.__name__}")
         if self.choices and value not in self.choices:
             raise self._refused(f"must be one of {', '.join(self.choices)}")
+        if isinstance(value, dict) and (len(value) > MAX_MEMBERS or any(len(name) > LONGEST_NAME for name in value)):
+            raise self._refused(f"must have at most {MAX_MEMBERS} members, with names of {LONGEST_NAME} characters")
         if isinstance(value, int | float) and not self._in_range(value):
             raise self._refused(f"must be between {self.minimum} and {self.maximum}")
         return value
@@ -116,6 +121,15 @@ _ALL = [
         levels=NOT_PER_REQUEST,
         help="What becomes of an answer that breaks off on its way, unless the provider still has it: it is asked for "
         "again (`retry`), or what had come is the answer (`partial`).",
+    ),
+    Setting(
+        name="llm_config.extras",
+        type=dict,
+        default={},
+        # How long a model thinks, say, changes what its answer costs: that is for who pays to decide, once.
+        levels=NOT_PER_REQUEST,
+        help="What only the provider that answers takes, by its own names "
+        "([below](#what-only-one-provider-takes)); who does not take one of them is not sent it.",
     ),
     Setting(name="embedding_config.provider", type=str, deployment="DEFAULT_EMBEDDING_PROVIDER", help="Who embeds."),
     Setting(

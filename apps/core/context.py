@@ -50,6 +50,7 @@ class LLMConfig(_Frozen):
     timeout_seconds: int = Field(ge=1)
     retry_attempts: int = Field(ge=0)
     on_interrupted_stream: InterruptionPolicy = "retry"
+    extras: dict[str, int | float | str] = Field(default_factory=dict)
 
 
 class EmbeddingConfig(_Frozen):

@@ -98,6 +98,8 @@ class ChatRequest:
     max_tokens: int
     temperature: float | None = None
     passages: tuple[Passage, ...] = ()
+    #: What only this provider's model takes, by its own names: see :mod:`apps.providers.extras`.
+    extras: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from apps.core.configuration import InvalidSettingError, Level, Resolved
 from apps.core.errors import FieldError, NoobleError
-from apps.providers import catalog
+from apps.providers import catalog, extras
 from apps.providers.catalog import ModelSpec, Work
 from apps.providers.errors import (
     ModelNotAllowedError,
@@ -28,7 +28,7 @@ REFUSALS: tuple[type[NoobleError], ...] = (
 )
 
 #: What a configuration can or cannot answer by: see :func:`require_chat`.
-CHAT_SETTINGS = frozenset({"llm_config.provider", "llm_config.model", "llm_config.max_tokens"})
+CHAT_SETTINGS = frozenset({"llm_config.provider", "llm_config.model", "llm_config.max_tokens", extras.SETTING})
 
 MAX_FALLBACKS = 5
 
@@ -40,8 +40,9 @@ def require_chat(resolved: Resolved, *, allowed: Sequence[str] = (), saved_at: L
 
     ``allowed``: the models of the tenant's plan, see :func:`is_allowed`. ``saved_at``: the level whose settings are
     being saved. A longest answer that it sets must be one that the model can write; a longer one that another level or
-    a request sets is brought down when the model is asked. Raises UnknownProviderError, UnsupportedOperationError,
-    UnknownModelError, ModelNotAllowedError or InvalidSettingError.
+    a request sets is brought down when the model is asked. Extras that it sets must be the model's; those that another
+    level set for another model are left out. Raises UnknownProviderError, UnsupportedOperationError, UnknownModelError,
+    ModelNotAllowedError or InvalidSettingError.
     """
     llm = resolved.section("llm_config")
     longest = _require("chat", llm["provider"], llm["model"], allowed).longest_answer
@@ -49,6 +50,14 @@ def require_chat(resolved: Resolved, *, allowed: Sequence[str] = (), saved_at: L
         why = f"must be at most {longest} for {llm['model']}"
         problem = FieldError(field="llm_config.max_tokens", code="invalid", detail=f"It {why}.")
         raise InvalidSettingError(f"llm_config.max_tokens {why}.", errors=[problem])
+    require_extras(resolved, saved_at=saved_at)
+
+
+def require_extras(resolved: Resolved, *, saved_at: Level | None) -> None:
+    """Refuse extras that the level being saved sets and the model does not take; raises InvalidSettingError."""
+    llm = resolved.section("llm_config")
+    if resolved.sources[extras.SETTING] == saved_at:
+        extras.require(llm["provider"], llm["model"], llm["extras"])
 
 
 def require_embedding(resolved: Resolved, *, allowed: Sequence[str] = ()) -> None:

@@ -152,7 +152,7 @@ def test_what_answers_have_is_required_of_them() -> None:
         "RagConfig": {"collections", "query_expansion_enabled"},
         "ProcessingConfig": {"concurrency", "truncation_strategy"},
     }
-    optional |= {"LLMConfig": {"on_interrupted_stream"}}
+    optional |= {"LLMConfig": {"on_interrupted_stream", "extras"}}
     for name, schema in _answered().items():
         missing = set(schema.get("properties", ())) - set(schema.get("required", ()))
         assert missing == optional.get(name, set()), name

@@ -84,6 +84,7 @@ BEYOND_THE_CONTRACT = {
         },
         "llm": {
             "on_interrupted_stream": "what becomes of an answer that breaks off",
+            "extras": "what only the agent's provider takes",
             "temperature_by_query_type": "a temperature for each kind of question",
         },
     },

@@ -23,6 +23,8 @@ class Subject:
     is_askable: bool = False
     #: Whether the provider takes one; none is sent to one that does not.
     takes_temperature: bool = True
+    #: Where in a request its extras stand; empty: among the other words.
+    extras_in: str = ""
     #: A usage of OpenAI's as the provider tells it.
     usage: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     #: Whether it is told how much of the input was cached, and of the output thought, of what is billed.
@@ -56,6 +58,7 @@ SUBJECTS = (
         name="anthropic",
         chat_model="claude-sonnet-5-5",
         takes_temperature=False,
+        extras_in="output_config",
         usage=messages.usage,
     ),
     Subject(

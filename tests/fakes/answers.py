@@ -13,8 +13,9 @@ import numpy as np
 
 from apps.providers import encodings
 
-#: Models that think: they refuse ``max_tokens`` and ``temperature``, as OpenAI's do, and count reasoning.
+#: Models that think: they count reasoning, and refuse, as OpenAI's do, what these are.
 REASONING_MODEL = re.compile(r"^(o\d|gpt-5)(?!.*chat)")
+REFUSED_BY_REASONING = ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty")
 #: All that think before they answer.
 THINKING_MODEL = re.compile(rf"{REASONING_MODEL.pattern}|^claude-fable|^magistral|^qwen3")
 #: What they think, where it is told.
@@ -152,7 +153,7 @@ def _choice(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str
 
 def _limit(request: Mapping[str, Any]) -> int:
     if REASONING_MODEL.match(request["model"]):
-        for refused in ("max_tokens", "temperature"):
+        for refused in REFUSED_BY_REASONING:
             if refused in request:
                 raise Refusal(f"Unsupported parameter: '{refused}' is not supported with this model.")
     return int(request.get("max_completion_tokens", request.get("max_tokens", 4096)))

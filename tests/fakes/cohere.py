@@ -11,7 +11,10 @@ from tests.fakes.dialects import Json, OpenAI
 
 FINISHES = {"stop": "COMPLETE", "length": "MAX_TOKENS"}
 TAKEN = {
-    "chat": frozenset({"model", "messages", "max_tokens", "temperature", "stream", "thinking"}),
+    "chat": frozenset(
+        {"model", "messages", "max_tokens", "temperature", "stream", "thinking", "seed", "p", "k"}
+        | {"frequency_penalty", "presence_penalty"}
+    ),
     "embeddings": frozenset({"model", "texts", "input_type", "embedding_types", "truncate", "output_dimension"}),
 }
 INPUT_TYPES = frozenset({"search_document", "search_query", "classification", "clustering"})

@@ -6,6 +6,7 @@ rest in its own: Anthropic's is :mod:`tests.fakes.messages`, those of others are
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ Json = dict[str, Any]
 #: What OpenAI takes to be embedded in one call.
 MOST_TEXTS = 2048
 MOST_TOKENS = 300_000
+#: Models of OpenAI's and Groq's that do not think.
+PLAIN_MODEL = re.compile(r"^(gpt-[34]|llama)")
 
 
 class OpenAI:
@@ -30,6 +33,8 @@ class OpenAI:
 
     def reply(self, kind: str, request: Json, headers: Mapping[str, str], request_id: str) -> Reply:
         """What is answered and counted; raises Refusal."""
+        if "reasoning_effort" in request and PLAIN_MODEL.match(request["model"]):
+            raise Refusal("`reasoning_effort` is not supported with this model")
         return answers.chat(request, request_id) if kind == "chat" else self._embeddings(request)
 
     def _embeddings(self, request: Json) -> Reply:

@@ -10,7 +10,10 @@ from tests.fakes.dialects import Json, OpenAI
 #: A text is about 30 % more tokens to the newer models than to the older ones: their overviews.
 DENSITY = 1.3
 
-TAKEN = frozenset({"model", "messages", "max_tokens", "system", "stream", "stop_sequences", "thinking"})
+TAKEN = frozenset(
+    {"model", "messages", "max_tokens", "system", "stream", "stop_sequences", "thinking", "output_config"}
+)
+EFFORTS = (None, "low", "medium", "high", "xhigh", "max")
 NEEDED = ("model", "messages", "max_tokens")
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
 THOUGHT = {"type": "thinking", "thinking": "", "signature": "c2lnbmVk"}
@@ -96,6 +99,8 @@ def _refuse(request: Json, headers: Mapping[str, str]) -> None:
             raise Refusal(f"{name}: Field required")
     for name in sorted(request.keys() - TAKEN):
         raise Refusal(f"{name}: Extra inputs are not permitted")
+    if request.get("output_config", {}).get("effort") not in EFFORTS:
+        raise Refusal("output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'")
     roles = [message["role"] for message in request["messages"]]
     # Newer models take a system's turn between others, and older ones an assistant's at the end: we send neither.
     if set(roles) - {"user", "assistant"} or roles[:1] != ["user"] or roles[-1:] != ["user"]:

@@ -238,7 +238,7 @@ def test_a_late_answer_of_another_worker_is_taken_instead_of_another_call(
     def wake_up() -> None:
         try:
             wait_until(lambda: states(owner) == ["unknown", "void"], seconds=20)
-            result = {"text": "late", "finish_reason": "stop", "model": "m"}
+            result = {"text": "late", "finish_reason": "stop", "provider": "fake", "model": "m"}
             till.settle(ctx, slept.attempt_id, TokenCounts(fresh_input_tokens=7), result=result)
         finally:
             connection.close()

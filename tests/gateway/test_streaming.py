@@ -213,7 +213,7 @@ def test_an_answer_that_differs_from_what_was_shown_replaces_it(
     for event in stream(ctx, question):
         events.append(event)
         if len(events) == PIECES:
-            result = {"text": "late", "finish_reason": "stop", "model": "m"}
+            result = {"text": "late", "finish_reason": "stop", "provider": "fake", "model": "m"}
             till.settle(ctx, slept.attempt_id, TokenCounts(fresh_input_tokens=7), result=result)
     assert events[PIECES:-1] == [Reset(reason="provider_interrupted"), Delta(text="late")]
     assert done(events).completion.replayed

@@ -224,6 +224,7 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     # Another provider is chosen, and the model left at its default.
     ("DEFAULT_EMBEDDING_MODEL", {"DEFAULT_EMBEDDING_PROVIDER": "openai"}, "no model 'wordllama-256'"),
     ("DEFAULT_EMBEDDING_DIMENSIONS", {"DEFAULT_EMBEDDING_DIMENSIONS": 100}, "64, 128, 256 dimensions, not of 100"),
+    ("WORK_SETTINGS_FILE", {"WORK_SETTINGS": {"llm_config.extras": {"top_p": 1}}}, "local's extractive takes none"),
     ("GROQ_API_KEY", {"DEFAULT_CHAT_PROVIDER": "groq", "DEFAULT_CHAT_MODEL": "llama-3.1-8b-instant"}, "Not set, and"),
     ("AZURE_OPENAI_ENDPOINT", {**AZURE, "NOOBLE_PROVIDERS": {"azure_openai": {"api_key": "any"}}}, "Not set, and"),
     (
@@ -324,6 +325,12 @@ def test_a_file_says_how_the_work_is_done_and_a_variable_goes_before_it(tmp_path
     result = run("-c", shown, **variables, DEFAULT_CHAT_MODEL="openai/gpt-oss-20b")
     assert result.stdout.startswith("groq openai/gpt-oss-20b {"), result.stderr
     assert "'llm_config.temperature.rag': 0.1" in result.stdout
+
+
+def test_a_table_of_extras_is_one_value(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "work.toml").write_text("[llm_config.extras]\ntop_p = 0.5\nseed = 7")
+    clean.setenv("WORK_SETTINGS_FILE", str(tmp_path / "work.toml"))
+    assert env.load()["WORK_SETTINGS_FILE"] == {"llm_config.extras": {"top_p": 0.5, "seed": 7}}
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ AGENT_REQUEST = {
         "temperature_by_query_type": {"rag": 0.2, "chat": None},
         "max_tokens": 1000,
         "on_interrupted_stream": "retry",
+        "extras": {"top_p": 0.9},
     },
     "rag": {
         "collections": [COLLECTION_ID],
@@ -108,6 +109,7 @@ RUN = {
             "timeout_seconds": 60,
             "retry_attempts": 3,
             "on_interrupted_stream": "retry",
+            "extras": {"top_p": 0.9},
         },
         "rag_config": {
             "collections": [

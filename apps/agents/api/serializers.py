@@ -5,7 +5,7 @@ from rest_framework import serializers
 
 from apps.agents.api import examples
 from apps.agents.api.explanations import AnswerMetadataSerializer, RunConfigField
-from apps.agents.api.fields import FallbackModelsField
+from apps.agents.api.fields import ExtrasField, FallbackModelsField
 from apps.agents.models import DEFAULT_PROMPT, Agent, AgentShare, AgentVersion, Conversation, Message, Run
 from apps.agents.runs import FINISHED
 from apps.agents.types import Author, Payer, RunStatus
@@ -46,6 +46,7 @@ class LLMRequestSerializer(serializers.Serializer[Any]):
     on_interrupted_stream = serializers.ChoiceField(
         choices=WHEN_INTERRUPTED.choices, required=False, allow_null=True, help_text=WHEN_INTERRUPTED.help
     )
+    extras = ExtrasField(required=False, allow_null=True)
 
 
 class RagRequestSerializer(serializers.Serializer[Any]):
@@ -68,6 +69,7 @@ class LLMSerializer(serializers.Serializer[Any]):
     temperature_by_query_type = TemperaturesSerializer()
     max_tokens = serializers.IntegerField(allow_null=True)
     on_interrupted_stream = serializers.ChoiceField(choices=WHEN_INTERRUPTED.choices, allow_null=True)
+    extras = ExtrasField(allow_null=True)
 
 
 class RagSerializer(serializers.Serializer[Any]):

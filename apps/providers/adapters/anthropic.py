@@ -82,6 +82,7 @@ def _body(request: ChatRequest, facts: ModelSpec) -> dict[str, Any]:
         "model": request.model,
         "messages": [{"role": message.role, "content": message.content} for message in _turns(said)],
         "max_tokens": request.max_tokens,
+        **({"output_config": dict(request.extras)} if request.extras else {}),
         **facts.parameters,
     }
     system = "\n\n".join(message.content for message in said if message.role == "system")

@@ -54,6 +54,7 @@ def _chat(request: ChatRequest) -> dict[str, Any]:
         "model": request.model,
         "messages": wire.messages(request),
         "max_completion_tokens": request.max_tokens,
+        **request.extras,
         **_facts(request.model).parameters,
     }
     return body if request.temperature is None else {**body, "temperature": request.temperature}

@@ -88,7 +88,13 @@ class OpenAIProvider:
         return own if own.is_known else catalog.model(OpenAIProvider.name, model)
 
     def _chat(self, request: ChatRequest, facts: ModelSpec) -> dict[str, Any]:
-        body = {"model": request.model, "messages": wire.messages(request), **facts.parameters}
+        # Extras go past the SDK's own words: services that speak OpenAI's protocol have others, too.
+        body = {
+            "model": request.model,
+            "messages": wire.messages(request),
+            "extra_body": dict(request.extras),
+            **facts.parameters,
+        }
         if facts.reasoning:
             return {**body, "max_completion_tokens": request.max_tokens}
         if request.temperature is not None:
