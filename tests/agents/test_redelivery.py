@@ -71,14 +71,18 @@ def ingest(scene: Scene, collection: str, text: str) -> str:
     return str(document)
 
 
+def deliver_here(scene: Scene, buyers: Buyers, run_id: UUID, kill: list[Any] | None = None) -> dict[str, Any]:
+    return deliver(scene, buyers, run_id, kill=kill, messages="lost")
+
+
 def die(scene: Scene, buyers: Buyers, run_id: UUID) -> None:
     """Deliver the run to a process that is killed when the model has answered; its leases run out."""
-    assert deliver(scene, buyers, run_id, kill=ANSWERED)["status"] == -signal.SIGKILL
+    assert deliver_here(scene, buyers, run_id, kill=ANSWERED)["status"] == -signal.SIGKILL
     expire(scene)
 
 
 def finish(scene: Scene, buyers: Buyers, run_id: UUID) -> None:
-    assert deliver(scene, buyers, run_id)["bought"] == "delivered"
+    assert deliver_here(scene, buyers, run_id)["bought"] == "delivered"
     assert scene.run(run_id).status == "succeeded"
 
 
@@ -152,9 +156,9 @@ def test_it_fails_for_the_reason_for_which_its_call_was_refused(
     """Its worker died when the operation had been failed, and before the run was."""
     scene.fake.fail("400", match={"path": "chat", "contains": question})
     run_id = scene.ask(agent, question)
-    assert deliver(scene, buyers, run_id, kill=["after fail", 0])["status"] == -signal.SIGKILL
+    assert deliver_here(scene, buyers, run_id, kill=["after fail", 0])["status"] == -signal.SIGKILL
     expire(scene)
-    assert deliver(scene, buyers, run_id)["bought"] == "delivered"
+    assert deliver_here(scene, buyers, run_id)["bought"] == "delivered"
     run = scene.run(run_id)
     assert (run.status, run.error_code, run.deliveries) == ("failed", "provider_refused", 2)
     assert "(400)" in run.error_detail

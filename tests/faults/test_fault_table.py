@@ -378,9 +378,11 @@ def test_row_11_poison_fails_after_its_deliveries_and_what_it_held_is_resolved(
     scene.check_books()
 
 
-def deliver(scene: Scene, buyers: Buyers, run_id: UUID, *, kill: list[Any] | None = None) -> dict[str, Any]:
-    order = {"work": "answer", "run": str(run_id), "kill": kill, "ctx": scene.run(run_id).signed_context}
-    return buyers.carry_out(order)
+def deliver(
+    scene: Scene, buyers: Buyers, run_id: UUID, *, kill: list[Any] | None = None, **order: str
+) -> dict[str, Any]:
+    ctx = scene.run(run_id).signed_context
+    return buyers.carry_out({"work": "answer", "run": str(run_id), "kill": kill, "ctx": ctx, **order})
 
 
 def expire(scene: Scene) -> None:
