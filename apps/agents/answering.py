@@ -24,22 +24,17 @@ from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
 from apps.core.ids import new_id
 from apps.gateway import operations
-from apps.gateway.errors import CallCancelledError
+from apps.gateway.errors import OF_THE_PAYERS_PROVIDER, CallCancelledError
 from apps.gateway.services import Completion
 from apps.gateway.types import Charge, OperationKind, TokenCounts, TokenType
 from apps.providers.base import ChatRequest, Passage
 
 logger = logging.getLogger(__name__)
 
-#: What a consumer is told of an error whose detail is the business of another tenant, who pays; by the error's code.
-_OF_THE_PAYER = {
-    "budget_exceeded": "The budget of the agent's owner, who pays for its answers, does not cover this one. "
-    "Ask the owner.",
-    **dict.fromkeys(
-        ("credential_unreadable", "provider_authentication", "provider_not_configured"),
-        "The provider's key that the agent's owner pays with cannot be used. Ask the owner.",
-    ),
-}
+#: What a consumer is told where another tenant pays. How that one stands with its provider is its own business, and a
+#: provider's own words may tell of it; ``ledger_end`` keeps no more.
+_BUDGET = "The budget of the agent's owner, who pays for its answers, does not cover this one. Ask the owner."
+_PROVIDER = "The model that the agent's owner pays for did not answer. Try again later, or ask the owner."
 
 
 def answer(ctx: ExecutionContext, run_id: UUID, *, task_id: str) -> bool:
@@ -261,8 +256,11 @@ def _fail(ctx: ExecutionContext, run: Run, error: NoobleError) -> None:
 
 def _told(ctx: ExecutionContext, error: NoobleError) -> str:
     """The error's detail as the consumer may read it: another tenant's budget and keys are that tenant's business."""
-    is_payers_own = ctx.payer_tenant_id == ctx.tenant_id
-    return error.detail if is_payers_own else _OF_THE_PAYER.get(error.reason, error.detail)
+    if ctx.payer_tenant_id == ctx.tenant_id:
+        return error.detail
+    if error.reason == "budget_exceeded":
+        return _BUDGET
+    return _PROVIDER if isinstance(error, OF_THE_PAYERS_PROVIDER) else error.detail
 
 
 def _is_cancelled(ctx: ExecutionContext, run: Run) -> bool:

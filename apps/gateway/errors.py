@@ -34,8 +34,15 @@ class ProviderStillRunningError(BusyError):
     retry_after = 60.0
 
 
+#: What is about a payer's account at a provider.
+OF_THE_PAYERS_PROVIDER: tuple[type[NoobleError], ...] = (
+    ProviderError,
+    ProviderNotConfiguredError,
+    CredentialUnreadableError,
+)
+
 #: What a purchase raises that its provider failed, now or for an earlier driver. Whoever can do without goes on.
-PROVIDER_FAILED: tuple[type[NoobleError], ...] = (ProviderError, OperationEndedError)
+PROVIDER_FAILED: tuple[type[NoobleError], ...] = (*OF_THE_PAYERS_PROVIDER, OperationEndedError)
 
 #: What a request that buys something may be answered, as far as it is a client's business.
 PURCHASE_ERRORS: tuple[type[NoobleError], ...] = (

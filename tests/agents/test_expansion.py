@@ -184,6 +184,20 @@ def test_what_the_provider_fails_leaves_the_question_as_it_is(scene: Scene, agen
     assert (run.usage["expansion_tokens"], operation(scene).state) == (0, "failed")
 
 
+def test_without_a_key_for_the_model_the_question_stays_as_it_is_and_its_fallback_answers(
+    scene: Scene, collection: str
+) -> None:
+    body = {
+        "slug": "keyless",
+        "name": "Keyless",
+        "llm": {"provider": "groq", "model": "llama-3.1-8b-instant", "max_tokens": 200},
+        "rag": {"collections": [collection], "query_expansion_enabled": True},
+        "fallback_models": ["fake/fake-chat"],
+    }
+    run = answered(scene, str(scene.post("/agents", body)["id"]))
+    assert (embedded(scene), run.usage["expansion_tokens"], run.usage["provider"]) == ([[QUESTION]], 0, "fake")
+
+
 def test_what_passes_is_tried_again(scene: Scene, agent: str) -> None:
     scene.fake.fail("429", retry_after_ms="1", match=ASKED)
     reword(scene, *WORDINGS)

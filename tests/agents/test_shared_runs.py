@@ -9,12 +9,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from apps.agents import answering, prompts, runs
+from apps.agents import prompts, runs
 from apps.agents.models import AgentVersion, Conversation, Message, Run
 from apps.collections.models import Chunk, Collection, Document
 from apps.core import clock
 from apps.core.db import operator_scope, unit_of_work
+from apps.core.errors import NoobleError
+from apps.gateway.errors import OF_THE_PAYERS_PROVIDER
 from apps.ledger import statements, till
+from apps.ledger.errors import BudgetExceededError
 from apps.ledger.models import Attempt, Entry, Operation
 from apps.ledger.types import Admitted, Call, Charge, OperationKind, TokenType, digest
 from apps.tenants import credentials
@@ -306,7 +309,18 @@ def test_the_payers_budget_refuses_and_the_others_is_not_asked(sharing: Sharing)
     assert "budget" in run.error_detail
 
 
-@pytest.mark.parametrize("code", sorted({*answering._OF_THE_PAYER, "provider_refused"}))
+def kinds_of(error: type[NoobleError]) -> list[type[NoobleError]]:
+    return [error, *(each for kind in error.__subclasses__() for each in kinds_of(kind))]
+
+
+#: How a payer stands with its provider, and with its budget.
+OF_THE_PAYER: list[type[NoobleError]] = [
+    BudgetExceededError,
+    *(kind for error in OF_THE_PAYERS_PROVIDER for kind in kinds_of(error)),
+]
+
+
+@pytest.mark.parametrize("code", sorted({error.code for error in OF_THE_PAYER} | {"context_too_long", "work_failed"}))
 def test_the_operation_keeps_no_more_for_the_consumer_than_the_run_tells(
     owner: Persona, stranger: Persona, code: str
 ) -> None:
@@ -318,8 +332,20 @@ def test_the_operation_keeps_no_more_for_the_consumer_than_the_run_tells(
         till.fail(ctx, held.operation_id, epoch=held.epoch, code=code, detail="why")
         with unit_of_work(ctx):
             kept = Operation.objects.get(pk=held.operation_id).error_detail
-        is_told = ctx.payer_tenant_id == ctx.tenant_id or code not in answering._OF_THE_PAYER
+        is_told = ctx.payer_tenant_id == ctx.tenant_id or code in {"context_too_long", "work_failed"}
         assert kept == ("why" if is_told else "")
+
+
+@pytest.mark.parametrize("provider", ["fake"], indirect=True)
+def test_how_the_payer_stands_with_its_provider_is_nothing_the_consumer_hears_of(sharing: Sharing) -> None:
+    said = "Your credit balance is too low. org-4242"
+    sharing.consumer.fake.fail("400", match={"path": "chat"}, message=said)
+    run = sharing.consumer.wait_for_run(sharing.consumer.ask(sharing.agent, QUESTION))
+    assert (run.status, run.error_code) == ("failed", "provider_refused")
+    with unit_of_work(sharing.consumer.persona.ctx):
+        [operation] = Operation.objects.filter(run_id=run.pk, state="failed")
+    for told in (run.error_detail, operation.error_detail):
+        assert ("org-4242" in told) == (sharing.payer == "consumer")
 
 
 @pytest.mark.parametrize("provider", ["fake"], indirect=True)
@@ -329,7 +355,7 @@ def test_the_payers_key_is_nothing_the_consumer_hears_of(sharing: Sharing) -> No
     run = sharing.consumer.wait_for_run(sharing.consumer.ask(sharing.agent, QUESTION))
     assert (run.status, run.error_code) == ("failed", "provider_authentication")
     assert ("(401)" in run.error_detail) == (sharing.payer == "consumer")
-    assert ("Ask the owner" in run.error_detail) == (sharing.payer == "owner")
+    assert ("ask the owner" in run.error_detail) == (sharing.payer == "owner")
     with unit_of_work(sharing.consumer.persona.ctx):
         [operation] = Operation.objects.filter(run_id=run.pk, state="failed")
     assert ("(401)" in operation.error_detail) == (sharing.payer == "consumer")

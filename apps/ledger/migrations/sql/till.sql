@@ -450,10 +450,11 @@ CREATE FUNCTION ledger_end(
 BEGIN
     UPDATE ledger_operation o
        SET state = p_state, error_code = p_error_code, lease_expires_at = NULL,
-           -- What a payer may spend, and its keys, are none of a consumer's business.
-           error_detail = CASE WHEN p_payer <> p_consumer AND p_error_code IN (
-                                    'budget_exceeded', 'credential_unreadable', 'provider_authentication',
-                                    'provider_not_configured')
+           -- What a payer may spend, and how it stands with its provider, is none of a consumer's business.
+           error_detail = CASE WHEN p_payer <> p_consumer AND (
+                                    p_error_code LIKE 'provider\_%' OR p_error_code IN (
+                                    'budget_exceeded', 'credential_unreadable', 'prompt_cut', 'unknown_model',
+                                    'unsupported_dimensions'))
                                THEN '' ELSE p_error_detail END,
            finished_at = clock_timestamp()
      WHERE o.id = p_operation_id AND o.state = 'pending' AND o.lease_epoch = coalesce(p_epoch, o.lease_epoch)
