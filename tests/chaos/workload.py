@@ -29,10 +29,11 @@ TIGHT_LIMIT = 1_500
 CLIENTS = 5
 CLIENT_SECONDS = 120
 _AGAIN = frozenset({409, 429, 500, 502, 503, 504})
-#: What each customer's agents set themselves. One of ``keeping`` may be struck, so it has to be patient. One that is
-#: ``quick`` has a second model, too.
+#: What each customer's agents set themselves. One of ``keeping`` may be struck, so it has to be patient. The
+#: ``versatile`` ones have a second model, too.
 AGENTS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"llm_config.timeout_seconds": QUICK_TIMEOUT},
+    "versatile": {"llm_config.timeout_seconds": QUICK_TIMEOUT},
     "patient": {"llm_config.timeout_seconds": PATIENT_TIMEOUT},
     "keeping": {"llm_config.timeout_seconds": PATIENT_TIMEOUT, "llm_config.on_interrupted_stream": "partial"},
 }
@@ -94,8 +95,8 @@ class Workload:
         if item.kind == "document":
             body = {"name": f"{item.marker}.md", "text": text(item.marker, PARAGRAPHS)}
             return UUID(self._post(customer, f"/collections/{customer.collection}/documents", body)["id"])
-        agent = "keeping" if item.kind == "keep" else "patient" if item.patient else "quick"
-        question = {"agent_id": str(customer.agents[agent]), "message": f"How much does the pump {item.marker} weigh?"}
+        agent = str(customer.agents[agent_for(item)])
+        question = {"agent_id": agent, "message": f"How much does the pump {item.marker} weigh?"}
         return UUID(self._post(customer, "/chat", question)["run_id"])
 
     def _post(self, customer: Customer, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _customer(profile: Profile, limit: int | None, *, hard: bool) -> Customer:
             name=name,
             settings={**_agent(profile), **own},
             collection_ids=[UUID(collection)],
-            fallback_models=[f"{PROVIDERS[profile]}/fake-other"] if name == "quick" else [],
+            fallback_models=[f"{PROVIDERS[profile]}/fake-other"] if name == "versatile" else [],
         )
         for name, own in AGENTS.items()
     }
@@ -158,6 +159,13 @@ def _customer(profile: Profile, limit: int | None, *, hard: bool) -> Customer:
         collection=UUID(collection),
         agents={name: agent.pk for name, agent in made.items()},
     )
+
+
+def agent_for(item: Item) -> str:
+    """Which of the agents is asked. What is to be refused is not put to one that asks another model then."""
+    if item.kind == "keep":
+        return "keeping"
+    return "patient" if item.patient else "quick" if item.refused else "versatile"
 
 
 def _collection(profile: Profile) -> dict[str, Any]:
