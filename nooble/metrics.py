@@ -40,7 +40,7 @@ METRICS = {
     "nooble_request_headers": ("Requests of the API that were sent with a header.", ["header", "client_version"]),
     "nooble_requests_refused": ("Requests of the API that their tenant's plan did not allow in that minute.", ["tier"]),
     "nooble_requests_unlimited": ("Requests of the API that nobody limited, as Redis did not answer.", []),
-    "nooble_circuits_opened": ("Providers that were left alone for a while, in a process, for failing.", ["provider"]),
+    "nooble_circuits_opened": ("Models that a process has left alone for a while, for failing.", ["provider", "model"]),
     "nooble_messages_refused": ("Messages that were not worked on: no context, or no payload.", ["task", "fault"]),
     "nooble_context_bytes": ("The sizes of contexts as they travel, signed.", []),
     "nooble_spool_events": ("Reported usage that waits on this host, or that the database has refused.", ["state"]),

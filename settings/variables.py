@@ -336,8 +336,8 @@ VARIABLES = (
     Variable(
         name="PROVIDER_CIRCUIT_FAILURES",
         section="Providers",
-        help="How many calls in a row fail before a provider is left alone for a while: time-outs of 30 seconds and "
-        "more, broken connections, errors on its side. Each process counts for itself, for each key.",
+        help="How many calls in a row fail before a model is left alone for a while: broken connections, errors on its "
+        "provider's side, and a minute or more without a word. Each process counts for itself, for each key.",
         example="10",
         kind="int",
         options={"validate": validate.Range(min=1, max=1_000_000)},

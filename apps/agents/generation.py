@@ -49,7 +49,10 @@ def buy(
     events = streaming.stream(
         ctx,
         charge,
-        *(Choice(provider=each.provider, request=functools.partial(request, each)) for each in models(ctx)),
+        *(
+            Choice(provider=each.provider, model=each.model, request=functools.partial(request, each))
+            for each in models(ctx)
+        ),
         partial="keep" if ctx.llm_config.on_interrupted_stream == "partial" else "retry",
         cancelled=lambda: _known_to_be(cancelled),
         look_seconds=LOOK_SECONDS,

@@ -13,7 +13,7 @@ from apps.core import clock
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
 from apps.gateway.errors import ProviderStillRunningError
-from apps.gateway.offers import Bought, E, Offer, R, Received
+from apps.gateway.offers import Bought, Buyer, E, Offer, R, Received
 from apps.gateway.policy import written
 from apps.gateway.resolution import counts_of
 from apps.ledger import till
@@ -25,17 +25,17 @@ from apps.providers.errors import ProviderBadResponseError, ProviderError
 logger = logging.getLogger(__name__)
 
 
-def make(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted) -> Generator[E, None, Bought]:
+def make(ctx: ExecutionContext, offer: Offer[E, R], buyer: Buyer, held: Admitted) -> Generator[E, None, Bought]:
     """Make the call that was admitted, and write down what became of it.
 
     Raises its ProviderError when it brought nothing; the hold is released then, or stays for as long as nobody knows.
     """
     started, seconds = time.monotonic(), timeout(ctx, offer)
     try:
-        with offer.circuit.watching(timeout=seconds):
+        with offer.circuit.watching(seconds=seconds, silent=lambda: _received(buyer, held.attempt_id) is None):
             result = yield from offer.send(held.attempt_id, seconds)
     except ProviderError as error:
-        if rest := _after_failure(ctx, offer, held, error):
+        if rest := _after_failure(ctx, offer, buyer, held, error):
             return rest
         raise
     _check(ctx, offer, held.attempt_id, result)
@@ -67,9 +67,9 @@ def ask(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID) -> Settleme
     return _settle(ctx, offer, attempt_id, fate, resolved_by="lookup")
 
 
-def cancel(ctx: ExecutionContext, offer: Offer[E, R], operation_id: UUID) -> TokenCounts | None:
+def cancel(ctx: ExecutionContext, buyer: Buyer, operation_id: UUID) -> TokenCounts | None:
     """End the operation; book what its latest call consumed, as far as was seen. None: nothing was booked."""
-    received = offer.received()
+    received = buyer.received()
     if received and _settle_partly(ctx, received, OperationState.CANCELLED):
         return received.counts
     # Nothing was seen, or the provider never saw the call. If the operation has ended, this changes nothing.
@@ -91,6 +91,11 @@ def bought(settlement: Settlement) -> Bought:
 def timeout(ctx: ExecutionContext, offer: Offer[E, R]) -> float:
     """Seconds that a call may take that is made now."""
     return max(1.0, min(offer.timeout, seconds_left(ctx)))
+
+
+def is_late(ctx: ExecutionContext) -> bool:
+    """Whether the time for what is done in the context is over."""
+    return clock.now() >= ctx.deadline
 
 
 def seconds_left(ctx: ExecutionContext) -> float:
@@ -147,13 +152,15 @@ def _report(
     written(till.report)(ctx, attempt_id, counts, provider_request_id=request_id, raw_usage=raw_usage)
 
 
-def _after_failure(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted, error: ProviderError) -> Bought | None:
+def _after_failure(
+    ctx: ExecutionContext, offer: Offer[E, R], buyer: Buyer, held: Admitted, error: ProviderError
+) -> Bought | None:
     """Release the hold if it is proven that the provider did not count the call; otherwise keep it, and ask.
 
     Returns what the provider still has, or what was received if that is to be enough. None: neither.
     """
     logger.warning("provider call failed", extra={"attempt": str(held.attempt_id), "code": error.code})
-    received = _received(offer, held.attempt_id)
+    received = _received(buyer, held.attempt_id)
     request_id = error.provider_request_id or (received.provider_request_id if received else "")
     note: dict[str, Any] = {"code": error.code, "detail": error.detail, "request_id": request_id}
     if error.uncounted:
@@ -171,14 +178,14 @@ def _after_failure(ctx: ExecutionContext, offer: Offer[E, R], held: Admitted, er
     if settled:
         return bought(settled)
     # If the operation has ended meanwhile, the next hold tells how.
-    if received and offer.keep_received and _settle_partly(ctx, received, OperationState.DONE):
+    if received and buyer.keep_received and _settle_partly(ctx, received, OperationState.DONE):
         return Bought(operation_id=held.operation_id, result=received.result, counts=received.counts)
     return None
 
 
-def _received(offer: Offer[E, R], attempt_id: UUID) -> Received | None:
+def _received(buyer: Buyer, attempt_id: UUID) -> Received | None:
     """What this attempt has brought: one that could not even be sent leaves what the one before it brought."""
-    received = offer.received()
+    received = buyer.received()
     return received if received and received.attempt_id == attempt_id else None
 
 

@@ -1,117 +1,150 @@
-"""Circuit breakers: a provider that fails call after call is left alone for a while.
+"""Circuit breakers: a model that fails call after call is left alone for a while.
 
-There is one for each provider and credential, in each process: it lives as long as the adapter that both make. A
-process finds out by itself, so that buying needs no Redis, and one that starts anew takes nothing over.
+There is one for each model of a provider and a credential, in each process: it lives as long as the adapter that these
+two make. A process finds out by itself, so that buying needs no Redis, and one that starts anew takes nothing over.
+Decision 15 says why it is no library's.
 """
 
 import logging
 import math
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from weakref import WeakKeyDictionary
 
-import pybreaker
 from django.conf import settings
 
-from apps.core import clock, counters
+from apps.core import counters
 from apps.providers.errors import (
     ProviderCircuitOpenError,
+    ProviderError,
     ProviderInterruptedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
     ProviderUnreachableError,
+    UnknownModelError,
+    UnsupportedDimensionsError,
 )
 
 logger = logging.getLogger(__name__)
 
-#: What says that the provider is not well. Whatever else it answers, it answers.
-SYMPTOMS = (ProviderInterruptedError, ProviderTimeoutError, ProviderUnavailableError, ProviderUnreachableError)
-#: A call that was given less time says nothing about its provider: its tenant may have chosen the time, and one
-#: tenant's haste must not keep others from calling.
-PATIENCE_SECONDS = 30.0
+#: A time-out after less is the choice of a tenant, or the end of a run: it says nothing about the model.
+PATIENCE_SECONDS = 60.0
+#: Requests may name models: so many are remembered of one adapter.
+MAX_MODELS = 1000
 
 
 class Circuit:
-    """One provider with one credential, as this process knows it."""
+    """One model with one credential, as this process knows it.
 
-    def __init__(self, provider: str) -> None:
-        self._provider = provider
-        self._state = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
-        self._breaker = pybreaker.CircuitBreaker(
-            fail_max=settings.PROVIDER_CIRCUIT_FAILURES,
-            reset_timeout=settings.PROVIDER_CIRCUIT_SECONDS,
-            exclude=[_is_no_symptom],
-            listeners=[_Changes()],
-            state_storage=self._state,
-            name=provider,
-            throw_new_error_on_trip=False,
-        )
+    While it is closed, calls go out; so many failures in a row open it. While it is open they are refused. When its
+    time is over, one call is let through to see how the model is, and the others are refused until that one has ended,
+    or for the same time again. A call that began before the latest of these changes decides nothing any more.
+    """
+
+    def __init__(self, provider: str, model: str) -> None:
+        self._provider, self._model = provider, model
+        #: Held for some assignments, never while anything is waited for.
+        self._lock = threading.Lock()
+        self._failures = 0
+        #: By the monotonic clock; 0: it is closed.
+        self._open_until = 0.0
+        #: Raised by every change.
+        self._epoch = 0
 
     def require_closed(self) -> None:
-        """Refuse a call that would most likely fail, before anything is held for it; raises ProviderCircuitOpenError.
-
-        When the time is over calls are let through; the first that ends closes the circuit, or opens it again.
-        """
-        if (left := self._seconds_left()) > 0:
+        """Refuse a call that would most likely fail, before it is held for; raises ProviderCircuitOpenError."""
+        if (left := self._open_until - time.monotonic()) > 0:
             raise self._refusal(left)
 
     @contextmanager
-    def watching(self, *, timeout: float) -> Iterator[None]:
-        """Take note of how a call ends that is given ``timeout`` seconds.
+    def watching(self, *, seconds: float, silent: Callable[[], bool]) -> Iterator[None]:
+        """Take note of how a call ends that has so many ``seconds``; ``silent``: whether it has brought nothing so far.
 
-        Raises what the call raises, or ProviderCircuitOpenError when a call beside it has opened the circuit since we
-        asked.
+        Raises what the call raises, or ProviderCircuitOpenError when calls beside it have opened the circuit since
+        :meth:`require_closed`, or one is seeing already.
         """
-        if timeout < PATIENCE_SECONDS:
-            yield
-            return
+        epoch = self._enter()
+        is_well: bool | None = None
         try:
-            with self._breaker.calling():
-                yield
-        except pybreaker.CircuitBreakerError:
-            raise self._refusal(max(self._seconds_left(), 1.0)) from None
+            yield
+            is_well = True
+        except ProviderError as error:
+            is_well = _verdict(error, was_patient=seconds >= PATIENCE_SECONDS and silent())
+            raise
+        finally:
+            self._leave(epoch, is_well=is_well)
 
-    def _seconds_left(self) -> float:
-        if self._state.state != pybreaker.STATE_OPEN or self._state.opened_at is None:
+    def _enter(self) -> int:
+        with self._lock:
+            left = self._open_until - time.monotonic()
+            if self._open_until and left <= 0:
+                # This call is the one that sees; the others wait for it as they did for the time.
+                self._change(time.monotonic() + settings.PROVIDER_CIRCUIT_SECONDS)
+            epoch = self._epoch
+        if left > 0:
+            raise self._refusal(left)
+        return epoch
+
+    def _leave(self, epoch: int, *, is_well: bool | None) -> None:
+        """``is_well`` None: the call has ended without saying anything about the model."""
+        with self._lock:
+            if epoch != self._epoch:
+                return
+            if is_well is not None:
+                self._failures = 0 if is_well else self._failures + 1
+            until = self._until(is_well)
+            if until != self._open_until:
+                self._change(until)
+        if until and is_well is False:
+            logger.warning("circuit opened", extra={"provider": self._provider, "model": self._model})
+            counters.count("circuits_opened", (self._provider, self._model))
+
+    def _until(self, is_well: bool | None) -> float:
+        """Until when the circuit is open after such an end of a call; 0: it is closed."""
+        if is_well or not (self._open_until or self._failures >= settings.PROVIDER_CIRCUIT_FAILURES):
             return 0.0
-        until = self._state.opened_at + timedelta(seconds=self._breaker.reset_timeout)
-        return (until - clock.now()).total_seconds()
+        # The one that was to see and has seen nothing makes room for the next.
+        return time.monotonic() + (0.0 if is_well is None else settings.PROVIDER_CIRCUIT_SECONDS)
+
+    def _change(self, open_until: float) -> None:
+        self._open_until = open_until
+        self._epoch += 1
 
     def _refusal(self, seconds: float) -> ProviderCircuitOpenError:
         return ProviderCircuitOpenError(
-            f"{self._provider} has failed {self._breaker.fail_max} times in a row and is left alone for "
-            f"{math.ceil(seconds)} seconds more. Try again then.",
+            f"{self._provider}'s {self._model} has failed again and again, and is left alone for {math.ceil(seconds)} "
+            "seconds more. Try again then.",
             retry_after=seconds,
         )
 
 
-class _Changes(pybreaker.CircuitBreakerListener):
-    """What operators are told: a line in the log for each change, and a count of those that opened."""
-
-    def state_change(
-        self,
-        cb: pybreaker.CircuitBreaker,
-        old_state: pybreaker.CircuitBreakerState | None,
-        new_state: pybreaker.CircuitBreakerState,
-    ) -> None:
-        logger.warning("circuit changed", extra={"provider": cb.name, "state": new_state.name})
-        if new_state.name == pybreaker.STATE_OPEN:
-            counters.count("circuits_opened", (str(cb.name),))
-
-
-_circuits: WeakKeyDictionary[object, Circuit] = WeakKeyDictionary()
+_circuits: WeakKeyDictionary[object, dict[str, Circuit]] = WeakKeyDictionary()
 _making = threading.Lock()
 
 
-def of(adapter: object, provider: str) -> Circuit:
-    """The circuit of an adapter, which is a provider with a credential."""
+def of(adapter: object, provider: str, model: str) -> Circuit:
+    """The circuit of a model, by the adapter that its provider and a credential make."""
     with _making:
-        if adapter not in _circuits:
-            _circuits[adapter] = Circuit(provider)
-        return _circuits[adapter]
+        of_adapter = _circuits.setdefault(adapter, {})
+        if model not in of_adapter:
+            if len(of_adapter) >= MAX_MODELS:
+                of_adapter.clear()
+            of_adapter[model] = Circuit(provider, model)
+        return of_adapter[model]
 
 
-def _is_no_symptom(error: BaseException) -> bool:
-    return not isinstance(error, SYMPTOMS)
+def _verdict(error: ProviderError, *, was_patient: bool) -> bool | None:
+    """What a call that failed says of its model: it is well, or it is not, or nothing."""
+    match error:
+        case ProviderTimeoutError():
+            return False if was_patient else None
+        case ProviderInterruptedError() | ProviderUnavailableError() | ProviderUnreachableError():
+            return False
+        case UnknownModelError() | UnsupportedDimensionsError():
+            # Some are known before anything is sent.
+            return None
+        case _:
+            # Whatever it has answered, it answers.
+            return True

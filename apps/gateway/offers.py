@@ -51,12 +51,27 @@ class Offer(Generic[E, R]):
     facts: Mapping[str, Any] = field(default_factory=dict)
     #: Asks the provider what became of a request; None when it cannot be asked.
     lookup: Callable[[str], ChatResult | EmbeddingResult | Fate] | None = None
-    #: What the latest call has brought without being over, whichever offer's it was; None: nothing that was seen.
-    received: Callable[[], Received | None] = lambda: None
-    #: Whether what was received before a call broke off is answer enough. If not, the call is made again.
-    keep_received: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option(Generic[E, R]):
+    """An offer that can be asked for: whose it would be. Making it may fail, as there is no key for the provider."""
+
+    provider: str
+    model: str
+    make: Callable[[], Offer[E, R]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buyer:
+    """Who waits for the result, and what it has been given of it."""
+
     #: Whether the result is wanted no more: asked before every hold. ``send`` asks, too, while it waits.
     cancelled: Callable[[], bool] = lambda: False
+    #: What the latest call has brought without being over; None: nothing that was seen.
+    received: Callable[[], Received | None] = lambda: None
+    #: Whether what was received before a call broke off is answer enough. If not, another call is made.
+    keep_received: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ def backoff(error: Exception) -> bool | float:
 def telling(errors: Sequence[NoobleError]) -> NoobleError:
     """Of what the models failed with, in their order, the error that says how it goes on.
 
-    It is the first after which it is worth asking them all again in a moment, or else later, or else the first of all,
-    which is the one of the model that was chosen.
+    It is one after which it is worth asking them all again in a moment, or else later, that with the shortest pause; or
+    else the first of all, which is the one of the model that was chosen.
     """
-    return max(errors, key=lambda error: (backoff(error) is not False, error.retryable))
+    return min(errors, key=lambda error: (backoff(error) is False, not error.retryable, error.retry_after or 0.0))

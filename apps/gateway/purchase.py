@@ -11,8 +11,9 @@ have, the first is called again after a pause, as often as the context's retries
 import functools
 import itertools
 import logging
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, Never
 
 import stamina
@@ -22,9 +23,10 @@ from apps.core.context import ExecutionContext
 from apps.core.db import outside_transactions
 from apps.core.errors import NoobleError
 from apps.gateway import attempts, policy
-from apps.gateway.errors import CallCancelledError, CallInTransactionError
-from apps.gateway.offers import Bought, E, Offer, R
+from apps.gateway.errors import PROVIDER_FAILED, CallCancelledError, CallInTransactionError
+from apps.gateway.offers import Bought, Buyer, E, Offer, Option, R
 from apps.ledger import till
+from apps.ledger.errors import BudgetExceededError
 from apps.ledger.models import Operation
 from apps.ledger.types import Admitted, Call, Charge, Held, LeftAttempt, Replay, Settlement, Unresolved
 from apps.providers import catalog
@@ -37,14 +39,16 @@ DEADLINE_SLACK = 5.0
 DEFAULT_RETRIES = 3
 
 
-def buy(ctx: ExecutionContext, charge: Charge, *makes: Callable[[], Offer[Never, R]]) -> Bought:
-    """Buy the operation that ``charge`` describes as ``makes`` offer it, or return what was bought before.
+def buy(
+    ctx: ExecutionContext, charge: Charge, option: Option[Never, R], *, cancelled: Callable[[], bool] = lambda: False
+) -> Bought:
+    """Buy the operation that ``charge`` describes, or return what was bought before.
 
     Raises the ledger's refusals (budget, conflict, in progress, ended) and, when the last attempt failed,
     its ProviderError. The operation has then ended as failed, or stays pending when a later call can succeed.
     """
     try:
-        next(purchase(ctx, charge, makes))
+        next(purchase(ctx, charge, [option], Buyer(cancelled=cancelled)))
     except StopIteration as end:
         bought: Bought = end.value
         return bought
@@ -52,64 +56,71 @@ def buy(ctx: ExecutionContext, charge: Charge, *makes: Callable[[], Offer[Never,
 
 
 def purchase(
-    ctx: ExecutionContext, charge: Charge, makes: Sequence[Callable[[], Offer[E, R]]]
+    ctx: ExecutionContext, charge: Charge, options: Sequence[Option[E, R]], buyer: Buyer
 ) -> Generator[E, None, Bought]:
-    """Buy as :func:`buy` does, and pass on what comes on the way.
+    """Buy as :func:`buy` does, of what is wanted most first, and pass on what comes on the way.
 
-    Each of ``makes`` makes an offer, the first the one that is wanted most. Where none can be made, as there is no key
-    for the provider any more, what was bought before is given all the same. When ``offer.cancelled`` says so, the
-    operation is ended and CallCancelledError raised, with what was booked for it. Closing the generator early does the
-    same. It runs in one thread, whose database connection it uses; no transaction is open while its caller has the
-    word, and the operation's lease is kept until it is run to its end or closed.
+    Where nothing can be called, as there is no key for the provider any more, what was bought before is given all the
+    same. When ``buyer.cancelled`` says so, the operation is ended and CallCancelledError raised, with what was booked
+    for it. Closing the generator early does the same. It runs in one thread, whose database connection it uses; no
+    transaction is open while its caller has the word, and the operation's lease is kept until it is run to its end or
+    closed.
     """
     if not outside_transactions():
         raise CallInTransactionError(f"{charge.operation} was called inside a transaction")
-    menu = _Menu([functools.cache(make) for make in makes])
-    callable_now = menu.offers()
-    first = next(callable_now, None)
+    menu, errors = _Menu(options), list[NoobleError]()
+    offers = menu.offers(errors)
+    first = next(offers, None)
     if first is None:
         if before := till.replay(ctx, charge):
             return _replayed(before)
-        raise policy.telling(menu.errors)
-    held = _hold(ctx, charge, first)
+        raise policy.telling(errors)
+    held = _hold(ctx, charge, first, buyer)
     if isinstance(held, Replay):
         return _replayed(held)
     assert isinstance(held, Admitted | Unresolved)
     with leases.kept(ctx, Operation, held.operation_id, held.epoch) as lease:
-        drive = _Drive(ctx=ctx, charge=charge, menu=menu, lease=lease, latest=first)
+        drive = _Drive(ctx=ctx, charge=charge, menu=menu, buyer=buyer, lease=lease)
         drive.take(held)
-        return (yield from drive.to_its_end(itertools.chain([first], callable_now)))
+        return (yield from drive.to_its_end(itertools.chain([first], offers), errors))
 
 
-@dataclass(frozen=True)
+_Made = tuple[Option[E, R], Callable[[], Offer[E, R]]]
+
+
 class _Menu(Generic[E, R]):
-    """The offers, each made when it is its turn, and what stood against those that cannot be called."""
+    """The options, each made when it is its turn, and how long each is to be left alone."""
 
-    makes: Sequence[Callable[[], Offer[E, R]]]
-    errors: list[NoobleError] = field(default_factory=list)
+    def __init__(self, options: Sequence[Option[E, R]]) -> None:
+        self._options: list[_Made[E, R]] = [(option, functools.cache(option.make)) for option in options]
+        self._pauses: dict[tuple[str, str], tuple[float, ProviderError]] = {}
 
-    def offers(self) -> Iterator[Offer[E, R]]:
-        """Those that can be called now, in their order; what has failed so far is forgotten."""
-        self.errors.clear()
-        for make in self.makes:
+    def offers(self, errors: list[NoobleError]) -> Iterator[Offer[E, R]]:
+        """Those that can be called now, in their order; what stands against the others is added to ``errors``."""
+        for option, make in self._options:
             try:
+                self._require_no_pause(option)
                 offer = make()
                 offer.circuit.require_closed()
             except NoobleError as error:
-                self.errors.append(error)
+                errors.append(error)
             else:
                 yield offer
 
-    def offer_of(self, left: LeftAttempt) -> Offer[E, R] | None:
-        """The offer that an attempt was made by; None where it is not on offer, or cannot be made, any more."""
-        for make in self.makes:
-            try:
-                offer = make()
-            except NoobleError:
-                continue
-            if (offer.provider, offer.model) == (left.provider, left.model):
-                return offer
-        return None
+    def pause(self, offer: Offer[E, R], error: NoobleError) -> None:
+        """Leave a model alone for as long as its provider has asked for."""
+        if isinstance(error, ProviderError) and error.retry_after is not None:
+            self._pauses[offer.provider, offer.model] = (time.monotonic() + error.retry_after, error)
+
+    def made_by(self, left: LeftAttempt) -> Callable[[], Offer[E, R]] | None:
+        """Makes the offer that an attempt was a call of; None: there is no such option any more."""
+        named = (left.provider, left.model)
+        return next((make for option, make in self._options if (option.provider, option.model) == named), None)
+
+    def _require_no_pause(self, option: Option[E, R]) -> None:
+        until, error = self._pauses.get((option.provider, option.model), (0.0, None))
+        if error and time.monotonic() < until:
+            raise error
 
 
 @dataclass(kw_only=True)
@@ -119,9 +130,8 @@ class _Drive(Generic[E, R]):
     ctx: ExecutionContext
     charge: Charge
     menu: _Menu[E, R]
+    buyer: Buyer
     lease: leases.Lease
-    #: Whose turn it is.
-    latest: Offer[E, R]
     #: The hold of the call that is to be made next, where it has been taken already.
     admitted: Admitted | None = None
     #: What a dead worker left, and nobody could be asked about yet.
@@ -135,43 +145,54 @@ class _Drive(Generic[E, R]):
         else:
             self.left = held.attempts
 
-    def to_its_end(self, offers: Iterable[Offer[E, R]]) -> Generator[E, None, Bought]:
+    def to_its_end(self, offers: Iterable[Offer[E, R]], errors: list[NoobleError]) -> Generator[E, None, Bought]:
         """Bring the operation to its end, or let it go for the next driver; ``offers`` are those of the first round."""
         try:
-            return (yield from self._rounds(offers))
+            return (yield from self._rounds(offers, errors))
         except CallCancelledError as cancelled:
-            cancelled.booked = attempts.cancel(self.ctx, self.latest, self.lease.row_id)
+            cancelled.booked = attempts.cancel(self.ctx, self.buyer, self.lease.row_id)
             raise
         except GeneratorExit:
-            attempts.cancel(self.ctx, self.latest, self.lease.row_id)
+            attempts.cancel(self.ctx, self.buyer, self.lease.row_id)
             raise
         except NoobleError as error:
-            if error.retryable:
-                # Whoever drives the work again goes on where this ended; if nobody does, the sweeper ends it.
-                till.release(self.ctx, self.lease.row_id, epoch=self.lease.epoch)
-            else:
-                till.fail(self.ctx, self.lease.row_id, epoch=self.lease.epoch, code=error.code, detail=error.detail)
+            self._let_go(error)
             raise
 
-    def _rounds(self, offers: Iterable[Offer[E, R]]) -> Generator[E, None, Bought]:
+    def _let_go(self, error: NoobleError) -> None:
+        epoch = self.lease.epoch
+        if error.retryable:
+            # Whoever drives the work again goes on where this ended; if nobody does, the sweeper ends it.
+            till.release(self.ctx, self.lease.row_id, epoch=epoch)
+        else:
+            till.fail(self.ctx, self.lease.row_id, epoch=epoch, code=error.code, detail=error.detail)
+
+    def _rounds(self, offers: Iterable[Offer[E, R]], errors: list[NoobleError]) -> Generator[E, None, Bought]:
         """Round after round, until an attempt settles or no other may follow."""
         retries = self.ctx.llm_config.retry_attempts if self.ctx.llm_config else DEFAULT_RETRIES
         seconds = attempts.seconds_left(self.ctx)
         for round_ in stamina.retry_context(on=policy.backoff, attempts=retries + 1, timeout=seconds):
             with round_:
-                return (yield from self._round(offers))
-            offers = self.menu.offers()
+                return (yield from self._round(offers, errors))
+            errors = []
+            offers = self.menu.offers(errors)
         raise AssertionError("stamina lets the last error through")
 
-    def _round(self, offers: Iterable[Offer[E, R]]) -> Generator[E, None, Bought]:
-        """Each model in its turn, until one has answered. What is not the model's fault ends the round."""
+    def _round(self, offers: Iterable[Offer[E, R]], errors: list[NoobleError]) -> Generator[E, None, Bought]:
+        """Each model in its turn, until one has answered or the time is over.
+
+        What is not the model's fault ends the round. A hold that the budget does not cover is: another model may be
+        cheaper, and the same one a moment later.
+        """
         for offer in offers:
-            self.latest = offer
             try:
                 return (yield from self._turn(offer))
-            except ProviderError as error:
-                self.menu.errors.append(error)
-        raise policy.telling(self.menu.errors)
+            except (ProviderError, BudgetExceededError) as error:
+                errors.append(error)
+                self.menu.pause(offer, error)
+            if attempts.is_late(self.ctx):
+                break
+        raise policy.telling(errors)
 
     def _turn(self, offer: Offer[E, R]) -> Generator[E, None, Bought]:
         """One call, after what is not known of earlier ones was asked about."""
@@ -185,7 +206,7 @@ class _Drive(Generic[E, R]):
             assert isinstance(held, Admitted | Unresolved)
             self.take(held)
         admitted, self.admitted = self.admitted, None
-        return (yield from attempts.make(self.ctx, offer, admitted))
+        return (yield from attempts.make(self.ctx, offer, self.buyer, admitted))
 
     def _hold_again(self, offer: Offer[E, R]) -> Held:
         """Hold for the next call; if our lease was lost while we slept, as any other driver would.
@@ -195,20 +216,20 @@ class _Drive(Generic[E, R]):
         go, we win the operation back under a new epoch, which is the one that the heartbeat renews and we release or
         fail from now on; what it had called is asked about first, where the provider can be asked.
         """
-        return _hold(self.ctx, self.charge, offer, epoch=self.lease.epoch)
+        return _hold(self.ctx, self.charge, offer, self.buyer, epoch=self.lease.epoch)
 
     def _ask_about_left(self, offer: Offer[E, R]) -> Settlement | None:
         """Resolve what a dead worker left; the first attempt that a provider has a result of settles the operation.
 
-        A model is not called before it was asked: where that fails for this one, its error is raised. Another one's
-        stays to be asked about, in its own turn or by the sweeper.
+        A model is not called before it was asked: where that fails for this one, its error is raised. What another one
+        cannot be asked about now stays to be asked about, in its own turn or by the sweeper.
         """
         for left in self.left:
-            asked = self.menu.offer_of(left)
+            make = self.menu.made_by(left)
             try:
-                settled = attempts.ask(self.ctx, asked, left.id) if asked else None
-            except ProviderError:
-                if asked is offer:
+                settled = attempts.ask(self.ctx, make(), left.id) if make else None
+            except PROVIDER_FAILED:
+                if (left.provider, left.model) == (offer.provider, offer.model):
                     raise
                 logger.warning("provider could not be asked", extra={"attempt": str(left.id)}, exc_info=True)
                 continue
@@ -218,8 +239,8 @@ class _Drive(Generic[E, R]):
         return None
 
 
-def _hold(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], *, epoch: int = 0) -> Held:
-    if offer.cancelled():
+def _hold(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], buyer: Buyer, *, epoch: int = 0) -> Held:
+    if buyer.cancelled():
         raise CallCancelledError
     return till.hold(ctx, charge, _call(ctx, offer), epoch=epoch)
 

@@ -29,10 +29,14 @@ A = TypeVar("A", ChatProvider, EmbeddingProvider)
 class Seller(Generic[A]):
     """A provider's adapter with the key that its calls are made with."""
 
+    provider: str
     adapter: A
-    circuit: Circuit
     #: What an entry says of that key; nothing, where none is needed.
     facts: Mapping[str, Any]
+
+    def circuit(self, model: str) -> Circuit:
+        """Says whether that model is to be called now, and wants to know how its calls end."""
+        return circuits.of(self.adapter, self.provider, model)
 
     @property
     def lookup(self) -> Callable[[str], ChatResult | EmbeddingResult | Fate] | None:
@@ -58,7 +62,7 @@ def askable(scope: Scope, provider: str) -> Askable | None:
 
 
 def _seller(adapter: A, provider: str, credential: Credential | None) -> Seller[A]:
-    return Seller(adapter=adapter, circuit=circuits.of(adapter, provider), facts=_facts(provider, credential))
+    return Seller(provider=provider, adapter=adapter, facts=_facts(provider, credential))
 
 
 def _of_payer(scope: Scope, provider: str) -> Credential | None:

@@ -4,6 +4,7 @@ An answer that is shown while it is being written is bought with :func:`apps.gat
 """
 
 import base64
+import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Never
@@ -13,7 +14,7 @@ import numpy as np
 
 from apps.core.context import EmbeddingConfig, ExecutionContext
 from apps.gateway import sellers
-from apps.gateway.offers import Bought, E, Offer, at_once
+from apps.gateway.offers import Bought, E, Offer, Option, at_once
 from apps.gateway.purchase import buy
 from apps.gateway.resolution import counts_of
 from apps.gateway.sellers import Seller
@@ -77,9 +78,10 @@ def complete(
         seller = sellers.chat(ctx, provider)
         adapter = seller.adapter
         send = at_once(lambda attempt, timeout: adapter.complete(request, request_id=str(attempt), timeout=timeout))
-        return replace(chat_offer(ctx, request, seller, provider=provider, send=send), cancelled=cancelled)
+        return chat_offer(ctx, request, seller, send=send)
 
-    return completion(buy(ctx, charge, offer))
+    option = Option(provider=provider, model=request.model, make=offer)
+    return completion(buy(ctx, charge, option, cancelled=cancelled))
 
 
 def chat_offer(
@@ -87,14 +89,14 @@ def chat_offer(
     request: ChatRequest,
     seller: Seller[ChatProvider],
     *,
-    provider: str,
     send: Callable[[UUID, float], Generator[E, None, ChatResult]],
 ) -> Offer[E, ChatResult]:
     """An answer as it can be bought; ``send`` makes the call with the seller's adapter."""
+    provider = seller.provider
     return Offer(
         provider=provider,
         model=request.model,
-        circuit=seller.circuit,
+        circuit=seller.circuit(request.model),
         hold_tokens=tokens.upper_bound_chat(request, provider=provider) + request.max_tokens,
         timeout=float(ctx.llm_config.timeout_seconds if ctx.llm_config else DEFAULT_TIMEOUT_SECONDS),
         send=send,
@@ -141,13 +143,12 @@ def embed(
         model=config.model, texts=tuple(texts), dimensions=config.dimensions, input_type=input_type
     )
 
-    def offer() -> Offer[Never, EmbeddingResult]:
-        return replace(_embedding_offer(ctx, request, config.provider, store), cancelled=cancelled)
-
     # An entry is written for vectors of all texts or for none.
     of_texts = {**metadata.of_texts(texts), "dimensions": config.dimensions, "successes": len(texts), "failures": 0}
     charge = replace(charge, metadata={**of_texts, **charge.metadata})
-    return _embedded(buy(ctx, charge, offer), stored=store is not None)
+    offer = functools.partial(_embedding_offer, ctx, request, config.provider, store)
+    option = Option(provider=config.provider, model=config.model, make=offer)
+    return _embedded(buy(ctx, charge, option, cancelled=cancelled), stored=store is not None)
 
 
 def _embedding_offer(
@@ -158,7 +159,7 @@ def _embedding_offer(
     return Offer(
         provider=provider,
         model=request.model,
-        circuit=seller.circuit,
+        circuit=seller.circuit(request.model),
         hold_tokens=sum(tokens.upper_bound(text, provider=provider, model=request.model) for text in request.texts),
         timeout=DEFAULT_TIMEOUT_SECONDS,
         send=at_once(lambda attempt, timeout: adapter.embed(request, request_id=str(attempt), timeout=timeout)),

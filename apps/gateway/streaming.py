@@ -8,14 +8,14 @@ when another attempt begins; :class:`Reset` says so.
 import functools
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
 from apps.core.context import ExecutionContext
 from apps.gateway import sellers
 from apps.gateway.errors import CallCancelledError
-from apps.gateway.offers import Offer, Received
+from apps.gateway.offers import Buyer, Offer, Option, Received
 from apps.gateway.purchase import purchase
 from apps.gateway.sellers import Seller
 from apps.gateway.services import Completion, chat_offer, completion, estimate
@@ -66,9 +66,10 @@ Event = Delta | Reset | Done | Cancelled
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A model that may answer: whose it is, and what it is sent, which is made when it is its turn."""
+    """A model that may answer, and what it is sent, which is made when it is its turn."""
 
     provider: str
+    model: str
     request: Callable[[], ChatRequest]
 
 
@@ -99,18 +100,22 @@ def stream(
     looks = _Looks(cancelled, seconds=look_seconds)
     answer = _Answer(cancelled=looks)
 
-    def offer(choice: Choice) -> Offer[Event, ChatResult]:
-        asked = _Asked(seller=sellers.chat(ctx, choice.provider), provider=choice.provider, request=choice.request())
-        made = chat_offer(ctx, asked.request, asked.seller, provider=asked.provider, send=answer.sender(asked))
-        return replace(made, received=answer.received, keep_received=partial == "keep", cancelled=cancelled)
-
+    buyer = Buyer(cancelled=cancelled, received=answer.received, keep_received=partial == "keep")
     try:
-        bought = yield from purchase(ctx, charge, [functools.partial(offer, choice) for choice in choices])
+        bought = yield from purchase(ctx, charge, [_option(ctx, choice, answer) for choice in choices], buyer)
     except CallCancelledError as error:
         yield Cancelled(text=answer.text, counts=error.booked)
         return
     yield from answer.rest_of(bought.result["text"])
     yield Done(completion=completion(bought))
+
+
+def _option(ctx: ExecutionContext, choice: Choice, answer: "_Answer") -> Option[Event, ChatResult]:
+    def make() -> Offer[Event, ChatResult]:
+        asked = _Asked(seller=sellers.chat(ctx, choice.provider), request=choice.request())
+        return chat_offer(ctx, asked.request, asked.seller, send=functools.partial(answer.send, asked))
+
+    return Option(provider=choice.provider, model=choice.model, make=make)
 
 
 class _Looks:
@@ -133,7 +138,6 @@ class _Asked:
     """Who is asked, and what."""
 
     seller: Seller[ChatProvider]
-    provider: str
     request: ChatRequest
 
 
@@ -154,11 +158,7 @@ class _Answer:
     #: The code of the error that broke off the attempt before.
     broken_by: str = ""
 
-    def sender(self, asked: _Asked) -> Callable[[UUID, float], Generator[Event, None, ChatResult]]:
-        """How one of the models is called."""
-        return functools.partial(self._send, asked)
-
-    def _send(self, asked: _Asked, attempt_id: UUID, timeout: float) -> Generator[Event, None, ChatResult]:
+    def send(self, asked: _Asked, attempt_id: UUID, timeout: float) -> Generator[Event, None, ChatResult]:
         """One call: its pieces, then its result."""
         line = Line()
         chunks = asked.seller.adapter.stream(asked.request, request_id=str(attempt_id), timeout=timeout, line=line)
@@ -186,15 +186,15 @@ class _Answer:
         """What the latest attempt has consumed: its prompt at least, unless it failed before it brought anything."""
         if self.asked is None or self.attempt_id is None or not (self.running or self.text):
             return None
-        request = self.asked.request
+        request, provider = self.asked.request, self.asked.seller.provider
         model = self.latest.model or request.model
         return Received(
             attempt_id=self.attempt_id,
-            counts=estimate(request, self.text, self.asked.provider),
+            counts=estimate(request, self.text, provider),
             result={
                 "text": self.text,
                 "finish_reason": INTERRUPTED,
-                "provider": self.asked.provider,
+                "provider": provider,
                 "model": model,
                 "partial": True,
             },

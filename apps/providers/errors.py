@@ -119,7 +119,7 @@ class ProviderUnreachableError(ProviderError):
 
 
 class ProviderCircuitOpenError(ProviderError):
-    """The provider has failed again and again, and is not called for a while; the request was not sent."""
+    """The model has failed again and again, and is not called for a while; the request was not sent."""
 
     code = "provider_circuit_open"
     status = 503

@@ -42,7 +42,7 @@ def hold(ctx: ExecutionContext, charge: Charge, call: Call, **options: Any) -> H
     return _hold(ctx, charge, call, **options)
 
 
-def after_failure(ctx: ExecutionContext, offer: Any, held: Admitted, error: ProviderError) -> None:
+def after_failure(ctx: ExecutionContext, offer: Any, buyer: Any, held: Admitted, error: ProviderError) -> None:
     """Stands in for ``attempts._after_failure``."""
     till.void(ctx, held.attempt_id, code=error.code, detail=error.detail)
 

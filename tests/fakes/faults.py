@@ -16,6 +16,7 @@ always, an empty ``match`` every request; ``label`` is noted on the arrivals tha
 ``cut``            close the connection in the middle: half-way through the body, or after ``events`` moments of a
                    stream (2: what opens it, and a word)
 ``cut_after``      close the connection after a stream has said everything, before it ends properly
+``pause``          of a stream, wait ``seconds`` after ``events`` moments, then go on
 ``end_early``      end a stream properly after ``events`` moments, before it says that it finished
 ``stream_error``   an error as an event of a stream after ``events`` moments
 ``malformed``      200 with a body, or an event, that is no JSON
@@ -84,8 +85,20 @@ KINDS = (
     | USAGES.keys()
     | VECTORS.keys()
     | BREAKING_OFF
-    | {"close", "drop", "stall", "slow", "shape", "no_text", "finish", "cut_after", "line_breaks", "null_characters"}
-    | {"hold", "drip", "floats", "repeated_usage", "usage"}
+    | {
+        "close",
+        "drop",
+        "stall",
+        "slow",
+        "shape",
+        "no_text",
+        "finish",
+        "cut_after",
+        "pause",
+        "line_breaks",
+        "null_characters",
+    }
+    | {"hold", "pause", "drip", "floats", "repeated_usage", "usage"}
 )
 
 

@@ -204,6 +204,8 @@ class Handler(WireHandler):
             if failing in BREAKING_OFF and number >= fault.get("events", 2):
                 self._break_off(failing)
                 return
+            if failing == "pause" and number == fault.get("events", 2):
+                time.sleep(fault["seconds"])
             not_yet = failing == "repeated_usage" and number == 1
             for event in self.dialect.preliminary(moment) if not_yet else moment:
                 self.send_chunk(self.dialect.event(event).encode())

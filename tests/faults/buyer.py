@@ -118,7 +118,7 @@ def stream(ctx: ExecutionContext, order: Order, instants: Instants) -> str:
     events = streaming.stream(
         ctx,
         _charge(order),
-        Choice(provider=order["provider"], request=lambda: _request(order)),
+        Choice(provider=order["provider"], model="fake-chat", request=lambda: _request(order)),
         partial=order.get("partial", "retry"),
         cancelled=lambda: bool(order.get("cancel")) and len(seen) >= CANCELLED_AFTER,
     )

@@ -31,7 +31,9 @@ def stream(ctx: ExecutionContext, question: str, **options: Any) -> Generator[Ev
     charge, request = asked(question)
     provider = ctx.llm_config.provider
     request = replace(request, model=MODELS.get(provider, request.model))
-    return streaming.stream(ctx, charge, Choice(provider=provider, request=lambda: request), **options)
+    return streaming.stream(
+        ctx, charge, Choice(provider=provider, model=request.model, request=lambda: request), **options
+    )
 
 
 def shown(events: list[Event]) -> str:

@@ -4,24 +4,27 @@ import socket
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from apps.core import clock
 from apps.core.context import ExecutionContext
 from apps.core.errors import InvalidRequestError
 from apps.gateway import streaming
 from apps.gateway.streaming import Choice, Delta, Event
 from apps.ledger import till
-from apps.ledger.errors import BudgetExceededError
 from apps.ledger.types import Admitted, Call
 from apps.providers import registry, tokens
 from apps.providers.base import ChatRequest
 from apps.providers.errors import (
     ProviderAuthenticationError,
     ProviderNotConfiguredError,
+    ProviderTimeoutError,
     ProviderUnavailableError,
+    ProviderUnreachableError,
 )
 from tests.fakes.process import FakeProvider
 from tests.gateway.streams import attempts, counts_of, done, entries, kinds, shown
@@ -37,7 +40,7 @@ def request_of(model: str, question: str) -> ChatRequest:
 
 
 def choice(model: str, question: str, *, provider: str = "fake") -> Choice:
-    return Choice(provider=provider, request=lambda: request_of(model, question))
+    return Choice(provider=provider, model=model, request=lambda: request_of(model, question))
 
 
 def stream(ctx: ExecutionContext, question: str, *choices: Choice, **options: Any) -> Generator[Event, None, None]:
@@ -112,7 +115,7 @@ def test_when_none_can_succeed_the_error_is_that_of_the_model_that_was_chosen(
 def test_a_model_that_cannot_even_be_asked_is_passed_over(
     owner: Persona, fake_provider: FakeProvider, question: str, error: Exception
 ) -> None:
-    choices = (Choice(provider="fake", request=raising(error)), choice("second", question))
+    choices = (Choice(provider="fake", model="first", request=raising(error)), choice("second", question))
     assert done(list(stream(context(owner), question, *choices)))
     assert models(owner) == [("second", "settled")]
 
@@ -120,7 +123,7 @@ def test_a_model_that_cannot_even_be_asked_is_passed_over(
 def test_the_next_one_is_only_made_when_it_is_needed(
     owner: Persona, fake_provider: FakeProvider, question: str
 ) -> None:
-    choices = (choice("first", question), Choice(provider="fake", request=raising(AssertionError())))
+    choices = (choice("first", question), Choice(provider="fake", model="first", request=raising(AssertionError())))
     assert done(list(stream(context(owner), question, *choices)))
 
 
@@ -133,7 +136,7 @@ def test_what_was_bought_is_given_again_whichever_model_had_answered(
     again = done(list(stream(ctx, question))).completion
     assert (again.text, again.counts, again.replayed) == (answer.text, answer.counts, True)
     gone = ProviderNotConfiguredError("No key.")
-    choices = [Choice(provider="fake", request=raising(gone)) for _ in range(2)]
+    choices = [Choice(provider="fake", model="first", request=raising(gone)) for _ in range(2)]
     assert done(list(stream(ctx, question, *choices))).completion.text == answer.text
 
 
@@ -176,10 +179,42 @@ def test_each_call_has_a_hold_of_its_own(make_tenant: MakeTenant, fake_provider:
     one = tokens.upper_bound_chat(request, provider="fake") + request.max_tokens
     poor = make_tenant(limit=one + one // 2)
     fail(fake_provider, f"{question} first", "500", times=None)
-    with pytest.raises(BudgetExceededError):
+    fail(fake_provider, f"{question} second", "400", times=None)
+    with pytest.raises(ProviderUnavailableError):
         list(stream(context(poor), question))
+    # What the first call is in doubt about leaves nothing for a second one.
     assert models(poor) == [("first", "unknown")]
-    assert operation(poor).state == "failed"
+    assert operation(poor).state == "pending"
+
+
+def test_a_fallback_that_the_budget_does_not_cover_keeps_the_first_from_no_other_try(
+    make_tenant: MakeTenant, fake_provider: FakeProvider, question: str
+) -> None:
+    poor = make_tenant(limit=5000)
+    long = replace(request_of("second", question), max_tokens=50_000)
+    fail(fake_provider, f"{question} first", "429")
+    dear = Choice(provider="fake", model="second", request=lambda: long)
+    assert done(list(stream(context(poor, retries=1), question, choice("first", question), dear)))
+    assert models(poor) == [("first", "void"), ("first", "settled")]
+
+
+def test_a_pause_that_one_provider_asks_for_is_kept_while_another_is_asked_again(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    fail(fake_provider, f"{question} first", "429", times=None, retry_after="15")
+    fail(fake_provider, f"{question} second", "503", times=None)
+    with pytest.raises(ProviderUnavailableError):
+        list(stream(context(owner, retries=2), question))
+    assert models(owner) == [("first", "void")] + [("second", "unknown")] * 3
+
+
+def test_when_the_time_is_over_no_other_is_asked(owner: Persona, fake_provider: FakeProvider, question: str) -> None:
+    fail(fake_provider, f"{question} first", "stall", seconds=4, times=None)
+    ctx = context(owner, timeout=600, retries=3)
+    ctx = ctx.model_copy(update={"deadline": clock.now() + timedelta(seconds=1)})
+    with pytest.raises(ProviderTimeoutError):
+        list(stream(ctx, question))
+    assert models(owner) == [("first", "unknown")]
 
 
 def dead(ctx: ExecutionContext, question: str, model: str, *, provider: str) -> UUID:
@@ -213,6 +248,24 @@ def test_a_dead_workers_call_is_asked_about_though_another_model_comes_first(
     choices = (choice("first", question), choice("second", question, provider="askable"))
     assert done(list(stream(ctx, question, *choices)))
     assert models(owner) == [("second", "settled")]
+
+
+def test_a_model_that_cannot_be_asked_as_its_offer_cannot_be_made_is_asked_when_it_can(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    ctx, tries = context(owner, retries=1), [ProviderUnreachableError("No name server.")] * 2
+    dead(ctx, question, "first", provider="askable")
+    fail(fake_provider, f"{question} second", "429")
+
+    def request() -> ChatRequest:
+        if tries:
+            raise tries.pop()
+        return request_of("first", question)
+
+    first = Choice(provider="askable", model="first", request=request)
+    assert done(list(stream(ctx, question, first, choice("second", question))))
+    assert models(owner) == [("first", "settled"), ("second", "void")]
+    assert check_books(owner.ctx).spent_tokens == counted(fake_provider, owner)
 
 
 @pytest.fixture

@@ -258,6 +258,7 @@ def test_a_partial_answer_can_be_kept_at_an_estimate(
     assert operation(owner).result == {
         "text": answer.text,
         "finish_reason": "interrupted",
+        "provider": "fake",
         "model": "fake-chat",
         "partial": True,
     }

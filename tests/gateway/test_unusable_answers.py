@@ -1,5 +1,6 @@
 """Answers that came and were counted, and cannot be used: the provider's word is not lost with them."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Never
@@ -8,7 +9,7 @@ import pytest
 
 from apps.core.context import ExecutionContext
 from apps.gateway import sellers
-from apps.gateway.offers import Bought, Offer, at_once
+from apps.gateway.offers import Bought, Offer, Option, at_once
 from apps.gateway.purchase import buy
 from apps.gateway.services import chat_offer
 from apps.providers.base import ChatRequest, ChatResult
@@ -35,15 +36,16 @@ def refusing(times: int) -> Check:
 
 def buy_checked(ctx: ExecutionContext, question: str, check: Check) -> Bought:
     charge, request = asked(question)
-    return buy(ctx, charge, lambda: replace(_offer(ctx, request), check=check))
-
-
-def _offer(ctx: ExecutionContext, request: ChatRequest) -> Offer[Never, ChatResult]:
     assert ctx.llm_config is not None
-    provider = ctx.llm_config.provider
-    seller = sellers.chat(ctx, provider)
+    offer = functools.partial(_offer, ctx, request, check)
+    return buy(ctx, charge, Option(provider=ctx.llm_config.provider, model=request.model, make=offer))
+
+
+def _offer(ctx: ExecutionContext, request: ChatRequest, check: Check) -> Offer[Never, ChatResult]:
+    assert ctx.llm_config is not None
+    seller = sellers.chat(ctx, ctx.llm_config.provider)
     send = at_once(lambda attempt, timeout: seller.adapter.complete(request, request_id=str(attempt), timeout=timeout))
-    return chat_offer(ctx, request, seller, provider=provider, send=send)
+    return replace(chat_offer(ctx, request, seller, send=send), check=check)
 
 
 @pytest.mark.parametrize("provider", ["fake", "askable"])
