@@ -72,6 +72,7 @@ def rewording(config: LLMConfig, question: str) -> ChatRequest:
         ),
         max_tokens=min(_longest_answer(config), MAX_REWORDING_TOKENS),
         temperature=0.0,
+        extras=extras.taken_of(config.extras, provider=config.provider, model=config.model),
     )
 
 

@@ -99,6 +99,7 @@ def test_whoever_is_asked_is_sent_what_it_takes(provider: str, model: str, taken
     )
     request = prompts.build(config, prompt="", question="How heavy?", passages=[], history=[])
     assert request.extras == {name: config.extras[name] for name in taken}
+    assert prompts.rewording(config, "How heavy?").extras == request.extras
 
 
 # From the agent to the provider
