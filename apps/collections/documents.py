@@ -33,7 +33,8 @@ from apps.core.ids import new_id
 #: How long work on a document may take before its calls count as late; it is renewed with every delivery.
 INGESTION_SECONDS = 900
 
-_BATCH_SIZE = "processing_config.batch_size"
+#: What says how a document is embedded, besides its collection.
+_DECIDED = ("processing_config.batch_size", "processing_config.timeout_seconds", "processing_config.retry_attempts")
 _CHUNK_SIZE = "processing_config.chunk_size"
 
 
@@ -236,7 +237,7 @@ def _ingestion_context(
 ) -> ExecutionContext:
     resolved = _resolved(tier_defaults, requested)
     # How it is cut was decided when the space was made, unless the request says: no lower level does.
-    decided = [_BATCH_SIZE, *requested]
+    decided = [*_DECIDED, *requested]
     return ctx.model_copy(
         update={
             "context_id": new_id(),

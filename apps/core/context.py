@@ -79,6 +79,8 @@ class ProcessingConfig(_Frozen):
     truncation_strategy: TruncationStrategy = "end"
     max_text_length: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    timeout_seconds: int = Field(default=60, ge=1)
+    retry_attempts: int = Field(default=3, ge=0)
     concurrency: int = Field(default=1, ge=1)
     chunk_size: int = Field(ge=1)
     chunk_overlap: int = Field(ge=0)

@@ -95,12 +95,12 @@ def timeout(ctx: ExecutionContext, offer: Offer[E, R]) -> float:
 
 def is_late(ctx: ExecutionContext) -> bool:
     """Whether the time for what is done in the context is over."""
-    return clock.now() >= ctx.deadline
+    return seconds_left(ctx) <= 0
 
 
 def seconds_left(ctx: ExecutionContext) -> float:
-    """Seconds that are left for what is done in the context: one at least."""
-    return max(1.0, (ctx.deadline - clock.now()).total_seconds())
+    """Seconds that are left for what is done in the context; negative when its time is over."""
+    return (ctx.deadline - clock.now()).total_seconds()
 
 
 def _check(ctx: ExecutionContext, offer: Offer[E, R], attempt_id: UUID, result: R) -> None:

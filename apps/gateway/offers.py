@@ -64,7 +64,10 @@ class Option(Generic[E, R]):
 
 @dataclass(frozen=True, kw_only=True)
 class Buyer:
-    """Who waits for the result, and what it has been given of it."""
+    """Who waits for the result, how long, and what it has been given of it."""
+
+    #: How many rounds of calls may follow the first.
+    retries: int
 
     #: Whether the result is wanted no more: asked before every hold. ``send`` asks, too, while it waits.
     cancelled: Callable[[], bool] = lambda: False

@@ -36,19 +36,16 @@ logger = logging.getLogger(__name__)
 
 #: Seconds an attempt's deadline lies behind its call's time-out.
 DEADLINE_SLACK = 5.0
-DEFAULT_RETRIES = 3
 
 
-def buy(
-    ctx: ExecutionContext, charge: Charge, option: Option[Never, R], *, cancelled: Callable[[], bool] = lambda: False
-) -> Bought:
+def buy(ctx: ExecutionContext, charge: Charge, option: Option[Never, R], buyer: Buyer) -> Bought:
     """Buy the operation that ``charge`` describes, or return what was bought before.
 
     Raises the ledger's refusals (budget, conflict, in progress, ended) and, when the last attempt failed,
     its ProviderError. The operation has then ended as failed, or stays pending when a later call can succeed.
     """
     try:
-        next(purchase(ctx, charge, [option], Buyer(cancelled=cancelled)))
+        next(purchase(ctx, charge, [option], buyer))
     except StopIteration as end:
         bought: Bought = end.value
         return bought
@@ -70,12 +67,18 @@ def purchase(
         raise CallInTransactionError(f"{charge.operation} was called inside a transaction")
     menu, errors = _Menu(options), list[NoobleError]()
     offers = menu.offers(errors)
-    first = next(offers, None)
-    if first is None:
+    for first in offers:
+        try:
+            held = _hold(ctx, charge, first, buyer)
+        except BudgetExceededError as error:
+            # Another model may be cheaper.
+            errors.append(error)
+        else:
+            break
+    else:
         if before := till.replay(ctx, charge):
             return _replayed(before)
         raise policy.telling(errors)
-    held = _hold(ctx, charge, first, buyer)
     if isinstance(held, Replay):
         return _replayed(held)
     assert isinstance(held, Admitted | Unresolved)
@@ -169,14 +172,24 @@ class _Drive(Generic[E, R]):
 
     def _rounds(self, offers: Iterable[Offer[E, R]], errors: list[NoobleError]) -> Generator[E, None, Bought]:
         """Round after round, until an attempt settles or no other may follow."""
-        retries = self.ctx.llm_config.retry_attempts if self.ctx.llm_config else DEFAULT_RETRIES
-        seconds = attempts.seconds_left(self.ctx)
-        for round_ in stamina.retry_context(on=policy.backoff, attempts=retries + 1, timeout=seconds):
+        last: list[NoobleError] = []
+        seconds = max(1.0, attempts.seconds_left(self.ctx))
+        for round_ in stamina.retry_context(on=self._pause, attempts=self.buyer.retries + 1, timeout=seconds):
             with round_:
+                if last and attempts.is_late(self.ctx):
+                    # The pause has taken what was left.
+                    raise policy.telling(last)
                 return (yield from self._round(offers, errors))
-            errors = []
+            last, errors = errors, []
             offers = self.menu.offers(errors)
         raise AssertionError("stamina lets the last error through")
+
+    def _pause(self, error: Exception) -> bool | float:
+        """Whether all are asked again, and after how many seconds: not where the time would be over by then."""
+        pause = policy.backoff(error)
+        # True leaves the pause to stamina.
+        known = 0.0 if isinstance(pause, bool) else pause
+        return pause if known < attempts.seconds_left(self.ctx) else False
 
     def _round(self, offers: Iterable[Offer[E, R]], errors: list[NoobleError]) -> Generator[E, None, Bought]:
         """Each model in its turn, until one has answered or the time is over.

@@ -14,7 +14,7 @@ import numpy as np
 
 from apps.core.context import EmbeddingConfig, ExecutionContext
 from apps.gateway import sellers
-from apps.gateway.offers import Bought, E, Offer, Option, at_once
+from apps.gateway.offers import Bought, Buyer, E, Offer, Option, at_once
 from apps.gateway.purchase import buy
 from apps.gateway.resolution import counts_of
 from apps.gateway.sellers import Seller
@@ -32,7 +32,8 @@ from apps.providers.base import (
 )
 from apps.providers.errors import ProviderBadResponseError
 
-DEFAULT_TIMEOUT_SECONDS = 60.0
+#: Of work whose context says nothing of its calls.
+DEFAULT_TIMEOUT_SECONDS, DEFAULT_RETRIES = 60.0, 3
 
 #: Stores the vectors inside settle's transaction; returns the reference that the operation keeps instead of them.
 Store = Callable[[Vectors], Mapping[str, Any]]
@@ -81,7 +82,12 @@ def complete(
         return chat_offer(ctx, request, seller, send=send)
 
     option = Option(provider=provider, model=request.model, make=offer)
-    return completion(buy(ctx, charge, option, cancelled=cancelled))
+    return completion(buy(ctx, charge, option, Buyer(retries=retries(ctx), cancelled=cancelled)))
+
+
+def retries(ctx: ExecutionContext) -> int:
+    """How often answers are asked for again in the context."""
+    return ctx.llm_config.retry_attempts if ctx.llm_config else DEFAULT_RETRIES
 
 
 def chat_offer(
@@ -148,7 +154,8 @@ def embed(
     charge = replace(charge, metadata={**of_texts, **charge.metadata})
     offer = functools.partial(_embedding_offer, ctx, request, config.provider, store)
     option = Option(provider=config.provider, model=config.model, make=offer)
-    return _embedded(buy(ctx, charge, option, cancelled=cancelled), stored=store is not None)
+    again = ctx.processing_config.retry_attempts if ctx.processing_config else DEFAULT_RETRIES
+    return _embedded(buy(ctx, charge, option, Buyer(retries=again, cancelled=cancelled)), stored=store is not None)
 
 
 def _embedding_offer(
@@ -161,7 +168,7 @@ def _embedding_offer(
         model=request.model,
         circuit=seller.circuit(request.model),
         hold_tokens=sum(tokens.upper_bound(text, provider=provider, model=request.model) for text in request.texts),
-        timeout=DEFAULT_TIMEOUT_SECONDS,
+        timeout=float(ctx.processing_config.timeout_seconds if ctx.processing_config else DEFAULT_TIMEOUT_SECONDS),
         send=at_once(lambda attempt, timeout: adapter.embed(request, request_id=str(attempt), timeout=timeout)),
         check=lambda result: _check_shape(result, request),
         counts=lambda result: _embedding_counts(result, request, provider),

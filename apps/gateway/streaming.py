@@ -18,7 +18,7 @@ from apps.gateway.errors import CallCancelledError
 from apps.gateway.offers import Buyer, Offer, Option, Received
 from apps.gateway.purchase import purchase
 from apps.gateway.sellers import Seller
-from apps.gateway.services import Completion, chat_offer, completion, estimate
+from apps.gateway.services import Completion, chat_offer, completion, estimate, retries
 from apps.gateway.upstream import Upstream
 from apps.ledger.types import Charge, TokenCounts
 from apps.providers.base import ChatChunk, ChatProvider, ChatRequest, ChatResult
@@ -100,7 +100,7 @@ def stream(
     looks = _Looks(cancelled, seconds=look_seconds)
     answer = _Answer(cancelled=looks)
 
-    buyer = Buyer(cancelled=cancelled, received=answer.received, keep_received=partial == "keep")
+    buyer = Buyer(retries=retries(ctx), cancelled=cancelled, received=answer.received, keep_received=partial == "keep")
     try:
         bought = yield from purchase(ctx, charge, [_option(ctx, choice, answer) for choice in choices], buyer)
     except CallCancelledError as error:

@@ -150,7 +150,7 @@ def test_what_answers_have_is_required_of_them() -> None:
     # Their defaults are not null: the members are always there, and a client may leave them to their defaults.
     optional |= {
         "RagConfig": {"collections", "query_expansion_enabled"},
-        "ProcessingConfig": {"concurrency", "truncation_strategy"},
+        "ProcessingConfig": {"concurrency", "truncation_strategy", "timeout_seconds", "retry_attempts"},
     }
     optional |= {"LLMConfig": {"on_interrupted_stream", "extras"}}
     for name, schema in _answered().items():

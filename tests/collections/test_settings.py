@@ -77,14 +77,19 @@ def test_a_document_that_is_tried_again_takes_the_tiers_settings_of_now(owner: P
     document = upload(owner, create(owner, chunk_size=64, chunk_overlap=8).json()["id"])
     with unit_of_work(owner.ctx):
         Document.objects.filter(pk=document).update(status="failed", lease_expires_at=None)
-    save(owner, {**tier, "processing_config.batch_size": 3})
+    save(owner, {**tier, "processing_config.batch_size": 3, "processing_config.timeout_seconds": 120})
     assert owner.api.post(f"/api/v1/documents/{document}/retry").status_code == 202
     with unit_of_work(owner.ctx):
         ctx = Document.objects.get(pk=document).context
-    assert ctx.config_sources == {"processing_config.batch_size": "tier"}
+    assert ctx.config_sources == {
+        "processing_config.batch_size": "tier",
+        "processing_config.timeout_seconds": "tier",
+        "processing_config.retry_attempts": "deployment",
+    }
     processing = ctx.processing_config
     assert processing is not None
     assert (processing.batch_size, processing.chunk_size, processing.chunk_overlap) == (3, 64, 8)
+    assert (processing.timeout_seconds, processing.retry_attempts) == (120, 3)
 
 
 def test_no_chunk_is_made_longer_than_the_tiers_longest_text(owner: Persona, tier: dict[str, Any]) -> None:

@@ -16,12 +16,14 @@ from apps.core.errors import InvalidRequestError
 from apps.gateway import streaming
 from apps.gateway.streaming import Choice, Delta, Event
 from apps.ledger import till
+from apps.ledger.errors import BudgetExceededError
 from apps.ledger.types import Admitted, Call
 from apps.providers import registry, tokens
 from apps.providers.base import ChatRequest
 from apps.providers.errors import (
     ProviderAuthenticationError,
     ProviderNotConfiguredError,
+    ProviderRateLimitedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
     ProviderUnreachableError,
@@ -215,6 +217,38 @@ def test_when_the_time_is_over_no_other_is_asked(owner: Persona, fake_provider: 
     with pytest.raises(ProviderTimeoutError):
         list(stream(ctx, question))
     assert models(owner) == [("first", "unknown")]
+
+
+def test_no_call_is_made_when_a_pause_would_take_what_time_is_left(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    fail(fake_provider, question, "429", times=None, retry_after="4")
+    ctx = context(owner, retries=3).model_copy(update={"deadline": clock.now() + timedelta(seconds=2)})
+    with pytest.raises(ProviderRateLimitedError):
+        list(stream(ctx, question))
+    assert models(owner) == [("first", "void"), ("second", "void")]
+
+
+def test_no_call_begins_when_the_time_is_over(owner: Persona, fake_provider: FakeProvider, question: str) -> None:
+    fail(fake_provider, question, "500", times=None)
+    deadline = clock.now() + timedelta(seconds=0.5)
+    with pytest.raises(ProviderUnavailableError):
+        list(stream(context(owner, retries=9).model_copy(update={"deadline": deadline}), question))
+    # A hold that is taken a moment before is written a moment after.
+    moment = timedelta(seconds=0.3)
+    assert all(attempt.opened_at < deadline + moment for attempt in attempts(owner))
+
+
+def test_a_chosen_model_that_the_budget_does_not_cover_leaves_it_to_one_that_it_does(
+    make_tenant: MakeTenant, fake_provider: FakeProvider, question: str
+) -> None:
+    poor = make_tenant(limit=5000)
+    long = replace(request_of("first", question), max_tokens=50_000)
+    dear = Choice(provider="fake", model="first", request=lambda: long)
+    assert done(list(stream(context(poor), question, dear, choice("second", question))))
+    assert models(poor) == [("second", "settled")]
+    with pytest.raises(BudgetExceededError):
+        list(stream(context(poor), f"{question} again", dear))
 
 
 def dead(ctx: ExecutionContext, question: str, model: str, *, provider: str) -> UUID:

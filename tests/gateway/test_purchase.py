@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from apps.core import clock
-from apps.core.context import EmbeddingConfig, ExecutionContext, LLMConfig
+from apps.core.context import EmbeddingConfig, ExecutionContext, LLMConfig, ProcessingConfig
 from apps.core.db import unit_of_work
 from apps.core.errors import NoobleError
 from apps.gateway import services as gateway
@@ -330,3 +330,31 @@ def test_a_vector_of_another_length_is_never_stored(owner: Persona, fake_provide
     assert sum(attempt.input_tokens for attempt in attempts) == counted(fake_provider, owner) > 0
     assert all(attempt.provider_request_id and attempt.raw_usage for attempt in attempts)
     assert check_books(owner.ctx).held_tokens == 0
+
+
+def processing(**values: Any) -> ProcessingConfig:
+    sizes = {"max_text_length": 100, "batch_size": 1, "chunk_size": 64, "chunk_overlap": 0}
+    return ProcessingConfig(**{**sizes, **values})
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_vectors_are_asked_for_again_as_often_as_their_work_says(
+    owner: Persona, fake_provider: FakeProvider, retries: int
+) -> None:
+    ctx = context(owner, retries=9).model_copy(update={"processing_config": processing(retry_attempts=retries)})
+    charge = Charge(operation=OperationKind.BATCH, token_type=TokenType.EMBEDDING, payload={"batch": uuid4()})
+    marker = uuid4().hex
+    fail(fake_provider, marker, "429", times=None, retry_after_ms="1")
+    with pytest.raises(ProviderRateLimitedError):
+        gateway.embed(ctx, charge, [marker], config=EMBEDDING)
+    assert states(owner) == ["void"] * (1 + retries)
+
+
+def test_vectors_are_waited_for_as_long_as_their_work_says(owner: Persona, fake_provider: FakeProvider) -> None:
+    work = processing(retry_attempts=0, timeout_seconds=1)
+    charge = Charge(operation=OperationKind.BATCH, token_type=TokenType.EMBEDDING, payload={"batch": uuid4()})
+    marker = uuid4().hex
+    fail(fake_provider, marker, "stall", seconds=3)
+    with pytest.raises(ProviderTimeoutError):
+        gateway.embed(owner.ctx.model_copy(update={"processing_config": work}), charge, [marker], config=EMBEDDING)
+    assert states(owner) == ["unknown"]

@@ -9,7 +9,7 @@ import pytest
 
 from apps.core.context import ExecutionContext
 from apps.gateway import sellers
-from apps.gateway.offers import Bought, Offer, Option, at_once
+from apps.gateway.offers import Bought, Buyer, Offer, Option, at_once
 from apps.gateway.purchase import buy
 from apps.gateway.services import chat_offer
 from apps.providers.base import ChatRequest, ChatResult
@@ -38,7 +38,8 @@ def buy_checked(ctx: ExecutionContext, question: str, check: Check) -> Bought:
     charge, request = asked(question)
     assert ctx.llm_config is not None
     offer = functools.partial(_offer, ctx, request, check)
-    return buy(ctx, charge, Option(provider=ctx.llm_config.provider, model=request.model, make=offer))
+    option = Option(provider=ctx.llm_config.provider, model=request.model, make=offer)
+    return buy(ctx, charge, option, Buyer(retries=ctx.llm_config.retry_attempts))
 
 
 def _offer(ctx: ExecutionContext, request: ChatRequest, check: Check) -> Offer[Never, ChatResult]:
