@@ -44,8 +44,11 @@ def start_run(ctx: ExecutionContext, question: str) -> Run:
 
 
 def get_run(ctx: ExecutionContext, run_id: UUID) -> Run:
-    """The run, if it is the context's tenant's. The caller is in the context's unit of work."""
-    run = Run.objects.filter(pk=run_id, tenant_id=ctx.tenant_id).first()
+    """The run, if it is the context's tenant's. The caller is in the context's unit of work.
+
+    What was found for it is not read, as it is much, and who looks a run up does not want it.
+    """
+    run = Run.objects.filter(pk=run_id, tenant_id=ctx.tenant_id).defer("passages").first()
     if run is None:
         raise RunNotFoundError(f"There is no run {run_id}, or it is not yours.")
     return run

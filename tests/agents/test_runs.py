@@ -1,8 +1,10 @@
-"""What is shown of runs, whatever became of the key or the row that they were stored with."""
+"""What is shown of runs, whatever became of the key or the row that they were stored with, and what is read for it."""
 
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.agents.models import Run
 from apps.core.context import ContextRefusedError
@@ -60,3 +62,17 @@ def test_a_run_whose_context_has_no_configuration_hides_no_other(owner: Persona,
     with unit_of_work(owner.ctx):
         Run.objects.filter(pk=run["id"]).update(signed_context=owner.ctx.sign())
     assert owner.api.get(RUNS).json()["results"] == [{**run, "config": None}]
+
+
+@pytest.mark.parametrize(
+    ("method", "address"), [("get", RUNS), ("get", f"{RUNS}/{{id}}"), ("post", f"{RUNS}/{{id}}/cancel")]
+)
+def test_what_was_found_for_a_run_is_not_read_to_show_it(
+    owner: Persona, run: dict[str, Any], method: str, address: str
+) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        response = getattr(owner.api, method)(address.format(id=run["id"]))
+    assert response.status_code == 200
+    read = [sql for query in captured.captured_queries if 'FROM "agents_run"' in (sql := query["sql"] or "")]
+    assert read
+    assert [sql for sql in read if "passages" in sql] == []

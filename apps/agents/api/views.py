@@ -177,7 +177,8 @@ class RunViewSet(TenantViewSet):
     """Runs: questions on their way to answers."""
 
     scope = Scope.CHAT
-    queryset = Run.objects.all()
+    # What was found for a run is much, and not shown.
+    queryset = Run.objects.defer("passages")
     serializer_class = RunSerializer
 
     @in_unit_of_work
