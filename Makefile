@@ -11,7 +11,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export DOCS ASK DATASET ROWS SEED PROFILE EXAMPLES QUESTIONS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test conformance chaos endurance ledger-steps lint format requirements bench-retrieval bench-ledger clean
+.PHONY: help demo up test conformance chaos endurance ledger-steps lint format requirements bench-retrieval bench-ledger bench-fairness \
+	bench-context clean
 
 help:  ## List what make can do
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
@@ -60,6 +61,12 @@ bench-retrieval: $(VENV)/requirements.stamp  ## Measure retrieval on a data set 
 
 bench-ledger: $(VENV)/requirements.stamp  ## Measure the ledger beside bare inserts; with ROWS=5000000 a large one [ROWS=number]
 	@$(BIN)/python benchmarks/ledger.py $${ROWS:+--rows "$$ROWS"}
+
+bench-fairness: $(VENV)/requirements.stamp  ## Measure how long a tenant waits beside another's backlog
+	@$(BIN)/python benchmarks/fairness.py
+
+bench-context: $(VENV)/requirements.stamp  ## Measure what building, signing and verifying a context costs
+	@$(BIN)/python benchmarks/context.py
 
 clean:  ## Remove the virtual environment and the caches; the data in .nooble stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis staticfiles

@@ -2,10 +2,14 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from apps.ledger.checks import CHECKS
+from benchmarks import context, fairness
 from tests.nooble.commands import run
 
 #: The Cranfield collection, were it this small: in its own files and format.
@@ -26,11 +30,21 @@ CRANFIELD = {
 }
 
 
-def report_of(script: str, *options: str) -> dict[str, Any]:
-    """The JSON object in the last line that a benchmark writes."""
+Report = dict[str, Any]
+
+
+def unlimited(report: Report) -> None:
+    """A benchmark that measures and does not judge."""
+
+
+def report_of(script: str, *options: str, complaint: Callable[[Report], str | None] = unlimited) -> Report:
+    """The JSON object in the last line that a benchmark writes. How fast this machine is decides nothing here."""
     done = run([sys.executable, f"benchmarks/{script}", *options])
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert done.stdout, done.stderr
+    report: Report = json.loads(done.stdout.splitlines()[-1])
+    complained = complaint(report)
+    assert done.returncode == (1 if complained else 0), done.stderr
+    assert (complained or "") in done.stderr
     return report
 
 
@@ -64,13 +78,24 @@ def test_retrieval_finds_what_answers_the_questions_of_a_small_collection(tmp_pa
 
 
 def test_a_context_is_measured_with_what_it_weighs() -> None:
-    report = report_of("context.py", "--rounds", "5")
+    report = report_of("context.py", "--rounds", "5", complaint=context.complaint)
     assert report.keys() == {"build_ms", "sign_ms", "verify_ms", "together_ms", "signed_bytes"}
     assert 0 < report["signed_bytes"] < 16 * 1024
 
 
 def test_a_tenants_waiting_is_measured_beside_anothers_backlog() -> None:
-    report = report_of("fairness.py", "--backlog", "60", "--rounds", "1")
+    report = report_of("fairness.py", "--backlog", "60", "--rounds", "1", complaint=fairness.complaint)
     assert report["batch_wait_p95_ms"].keys() == report["answer_p50_ms"].keys() == {"idle", "beside_backlog"}
     assert report["backlog"] == 60
     assert report["backlog_left"] > 0
+
+
+@pytest.mark.parametrize(("wait", "is_too_long"), [(600, False), (601, True)])
+def test_a_batch_that_waits_longer_than_the_limit_is_complained_of(wait: int, is_too_long: bool) -> None:
+    report = {"batch_wait_p95_ms": {"idle": 200, "beside_backlog": wait}, "batch_wait_limit_ms": 600}
+    assert bool(fairness.complaint(report)) == is_too_long
+
+
+@pytest.mark.parametrize(("together", "is_too_long"), [(0.5, False), (0.51, True)])
+def test_a_context_that_takes_longer_than_the_limit_is_complained_of(together: float, is_too_long: bool) -> None:
+    assert bool(context.complaint({"together_ms": together})) == is_too_long
