@@ -121,7 +121,7 @@ class ExecutionContext(_Frozen):
     rag_config: RagConfig | None = None
     processing_config: ProcessingConfig | None = None
     collection_config: CollectionConfig | None = None
-    #: ``llm_config.model`` → ``header``, ``agent``, ``tier`` or ``deployment``.
+    #: ``llm_config.model`` → ``request``, ``agent``, ``tier`` or ``deployment``.
     config_sources: dict[str, str] = Field(default_factory=dict)
     fallback_models: tuple[str, ...] = ()
     language: str | None = None
