@@ -84,8 +84,8 @@ def stream(
     """The model's answer piece by piece, bought once; the last event is :class:`Done` or :class:`Cancelled`.
 
     ``choices`` are the models that may answer, each asked when the one before it has failed. The deltas since the last
-    reset are the answer's text. An operation that is done already gives its whole text in
-    one delta. Raises what ``services.complete`` raises, after any event; what was shown by then is void.
+    reset are the answer's text. An operation that is done already gives its whole text in one delta. Raises what
+    ``services.complete`` raises, after any event; what was shown by then is void.
 
     ``cancelled`` is asked before every call, after every piece and four times a second while the provider is silent,
     so it must be quick and must not raise. If it is not that quick, ``look_seconds`` is how long a no is good for while
