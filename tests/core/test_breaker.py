@@ -1,4 +1,4 @@
-"""Redis that does not answer is left out for a while."""
+"""Redis that does not answer is left out for a while; one that refuses a question is not."""
 
 import socket
 from collections.abc import Iterator
@@ -59,3 +59,13 @@ def test_after_a_pause_it_is_asked_again(server: SilentServer, monkeypatch: pyte
 def test_it_is_said_once_in_each_pause(server: SilentServer, caplog: pytest.LogCaptureFixture) -> None:
     answers(5)
     assert [record.getMessage() for record in caplog.records] == ["Redis does not answer: left out for a while"]
+
+
+def test_a_question_that_redis_refuses_silences_no_other(
+    engines: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(breaker, "_silent_until", 0.0)
+    assert breaker.ask(lambda redis: redis.eval("return redis.error_reply('NO not this one')", 0)) is None
+    assert answers(1) == [True]
+    [record] = caplog.records
+    assert (record.getMessage(), record.__dict__["error"]) == ("Redis refuses what it is asked", "ResponseError")
