@@ -57,9 +57,8 @@ class Setting:
 
     def accept(self, value: Any) -> Any:
         """The value, in its type and range; raises InvalidSettingError."""
-        if self.type is float and type(value) is int:
-            value = float(value)
-        if type(value) is not self.type:
+        whole = self.type is float and type(value) is int
+        if type(value) is not self.type and not whole:
             raise self._refused(f"must be {self.type.__name__}")
         if self.choices and value not in self.choices:
             raise self._refused(f"must be one of {', '.join(self.choices)}")
@@ -67,7 +66,8 @@ class Setting:
             raise self._refused(f"must have at most {MAX_MEMBERS} members, with names of {LONGEST_NAME} characters")
         if isinstance(value, int | float) and not self._in_range(value):
             raise self._refused(f"must be between {self.minimum} and {self.maximum}")
-        return value
+        # Not before it is known to be in range: there are whole numbers that no float holds.
+        return float(value) if whole else value
 
     def names(self, kinds: Collection[str]) -> list[str]:
         """What it may be called in one level, first what goes first: for these kinds of work, then for all."""

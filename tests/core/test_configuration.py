@@ -16,6 +16,20 @@ def test_a_value_that_is_none_of_the_choices_is_refused() -> None:
         SETTINGS["processing_config.truncation_strategy"].accept("beginning")
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400), 3, -1, 2.5, float("nan")], ids=lambda value: f"{value}"[:6])
+def test_a_number_that_is_out_of_range_is_refused_however_great_it_is(value: float) -> None:
+    defaults = {"llm_config.temperature": value}
+    with pytest.raises(InvalidSettingError, match="must be between 0 and 2"):
+        configuration.check(defaults, level=Level.TIER)
+    with pytest.raises(ValidationError, match="must be between 0 and 2"):
+        Tier(name="new", title="New", defaults=defaults).full_clean(validate_unique=False)
+
+
+def test_a_whole_number_is_taken_for_a_float() -> None:
+    accepted = SETTINGS["llm_config.temperature"].accept(1)
+    assert (accepted, type(accepted)) == (1.0, float)
+
+
 def test_an_agent_or_its_tier_says_whether_questions_are_reworded_and_no_question_does() -> None:
     wanted = {"rag_config.query_expansion_enabled": True}
     for level in (Level.AGENT, Level.TIER):
