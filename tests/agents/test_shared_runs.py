@@ -32,6 +32,8 @@ PROMPT = "Whisper the secret of the house."
 FACT = "The pump weighs 12 kilograms."
 #: Beside the fact in its chunk, and quoted by nobody.
 UNQUOTED = "Nobody may hear of the lighthouse."
+#: What else an agent may be made of, in words that stand nowhere else.
+EXTRAS, FALLBACK = {"seed": 1_733_371_337}, "groq/llama-3.1-8b-instant"
 #: Always the same, as whether the fake's vectors are near each other depends on every word.
 QUESTION = "How many kilograms does the pump weigh?"
 
@@ -259,6 +261,31 @@ def check_hidden_from_the_consumer(sharing: Sharing, run: Run) -> None:
         assert Run.objects.get().passages is None
         for model in (AgentVersion, Collection, Document, Chunk):
             assert not model.objects.exists()
+
+
+@pytest.mark.parametrize("provider", ["fake"], indirect=True)
+@pytest.mark.parametrize("payer", ["owner"], indirect=True)
+def test_of_a_runs_configuration_the_guest_is_not_shown_what_the_agent_is_made_of(sharing: Sharing) -> None:
+    made_of = {"llm": {"extras": EXTRAS}, "fallback_models": [FALLBACK]}
+    assert sharing.owner.persona.api.patch(f"/api/v1/agents/{sharing.agent}", made_of, format="json").status_code == 200
+    run = sharing.consumer.wait_for_run(sharing.consumer.ask(sharing.agent, QUESTION))
+    assert run.context.llm_config is not None
+    assert (run.context.llm_config.extras, run.context.fallback_models) == (EXTRAS, (FALLBACK,))
+
+    api = sharing.consumer.persona.api
+    messages = f"conversations/{run.conversation_id}/messages"
+    seen = "".join(api.get(f"/api/v1/{path}").content.decode() for path in (f"runs/{run.pk}", "runs", messages))
+    for hidden in (sharing.collection, FALLBACK, *EXTRAS, *map(str, EXTRAS.values())):
+        assert hidden not in seen
+    config = api.get(f"/api/v1/runs/{run.pk}").json()["config"]
+    assert (config["llm_config"]["provider"], config["llm_config"]["model"]) == ("fake", "fake-chat")
+    assert config["rag_config"] == {"collections": [], "max_results": 5, "query_expansion_enabled": False}
+    assert config["sources"]["llm_config.extras"] == config["sources"]["fallback_models"] == "agent"
+
+    own = sharing.owner.wait_for_run(sharing.owner.ask(sharing.agent, QUESTION))
+    config = sharing.owner.persona.api.get(f"/api/v1/runs/{own.pk}").json()["config"]
+    assert (config["llm_config"]["extras"], config["fallback_models"]) == (EXTRAS, [FALLBACK])
+    assert [each["collection_id"] for each in config["rag_config"]["collections"]] == [sharing.collection]
 
 
 @pytest.mark.parametrize("provider", ["fake"], indirect=True)

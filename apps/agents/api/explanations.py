@@ -11,13 +11,27 @@ from apps.core.context import ContextRefusedError, LLMConfig, ProcessingConfig, 
 
 
 class RunConfig(BaseModel):
-    """The configuration that was in force, and which level each setting came from; null if it cannot be read."""
+    """The configuration that was in force, and which level each setting came from; null if it cannot be read.
+
+    Of an agent that another tenant shares, `extras`, `fallback_models` and the `collections` that were searched are
+    empty: they are its owner's.
+    """
 
     llm_config: LLMConfig
     rag_config: RagConfig
     processing_config: ProcessingConfig
     fallback_models: tuple[str, ...]
     sources: dict[str, str]
+
+    def for_guest(self) -> "RunConfig":
+        """Without what the owner's agent is made of. Who answers stays: it is on the guest's entries."""
+        return self.model_copy(
+            update={
+                "llm_config": self.llm_config.model_copy(update={"extras": {}}),
+                "rag_config": self.rag_config.model_copy(update={"collections": ()}),
+                "fallback_models": (),
+            }
+        )
 
 
 @extend_schema_field(RunConfig)  # type: ignore[arg-type] # its stubs do not know that it reads pydantic's models
@@ -31,9 +45,10 @@ class RunConfigField(serializers.Field[Run, Any, dict[str, Any] | None, Any]):
         try:
             ctx = unverified(value.signed_context)
             shown = {name: getattr(ctx, name) for name in RunConfig.model_fields if name != "sources"}
-            return RunConfig(**shown, sources=ctx.config_sources).model_dump(mode="json")
+            config = RunConfig(**shown, sources=ctx.config_sources)
         except (ContextRefusedError, ValidationError):
             return None
+        return (config.for_guest() if value.is_shared else config).model_dump(mode="json")
 
 
 class AnswerMetadataSerializer(serializers.Serializer[Run]):
