@@ -33,7 +33,8 @@ class AgentConfiguration(BaseModel):
     #: What the agent sets itself, by dotted name.
     settings: Mapping[str, Any]
     collections: tuple[UUID, ...]
-    fallback_models: tuple[str, ...]
+    #: None: the deployment's.
+    fallback_models: tuple[str, ...] | None
 
 
 def current(ctx: ExecutionContext, agent_id: UUID) -> AgentConfiguration:
@@ -90,7 +91,7 @@ def _read(ctx: ExecutionContext, agent_id: UUID) -> AgentConfiguration:
         version=version.number,
         settings=version.settings,
         collections=tuple(version.collections),
-        fallback_models=tuple(version.fallback_models),
+        fallback_models=None if version.fallback_models is None else tuple(version.fallback_models),
     )
 
 

@@ -91,8 +91,8 @@ def resolve(who: Principal, agent: AgentConfiguration, *, requested: Mapping[str
 
 
 def _of_agent(agent: AgentConfiguration) -> dict[str, Any]:
-    """What the agent sets itself. One that names no fallback models leaves them to the deployment."""
-    named = {"fallback_models": list(agent.fallback_models)} if agent.fallback_models else {}
+    """What the agent sets itself. Its fallback models are its own if it says so, even that there are none."""
+    named = {} if agent.fallback_models is None else {"fallback_models": list(agent.fallback_models)}
     return {**agent.settings, **named}
 
 

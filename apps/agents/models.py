@@ -48,7 +48,8 @@ class AgentVersion(models.Model):
     #: Only what the agent sets itself, by dotted name: ``{"llm_config.model": …}``.
     settings = models.JSONField(default=dict, blank=True)
     collections = ArrayField(models.UUIDField(), default=list, blank=True)
-    fallback_models = ArrayField(models.CharField(max_length=200), default=list, blank=True)
+    #: Null: the deployment's. Empty: none.
+    fallback_models = ArrayField(models.CharField(max_length=200), null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

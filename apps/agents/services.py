@@ -29,9 +29,12 @@ def create_agent(
     prompt: str = DEFAULT_PROMPT,
     settings: Mapping[str, Any] | None = None,
     collection_ids: Sequence[UUID] = (),
-    fallback_models: Sequence[str] = (),
+    fallback_models: Sequence[str] | None = None,
 ) -> Agent:
-    """A new agent with its first version. ``settings`` are what the agent sets itself, by dotted name."""
+    """A new agent with its first version. ``settings`` are what the agent sets itself, by dotted name.
+
+    ``fallback_models``: None leaves them to the deployment.
+    """
     with unit_of_work(ctx):
         agent = _insert(ctx, slug=slug, name=name)
         _add_version(
@@ -134,10 +137,10 @@ def _judged(ctx: ExecutionContext, settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _checked_fallbacks(ctx: ExecutionContext, models: Sequence[str]) -> list[str]:
+def _checked_fallbacks(ctx: ExecutionContext, models: Sequence[str] | None) -> list[str] | None:
     if models:
         choices.require_fallbacks(models, allowed=tenants.tier_of(ctx).models_allowed)
-    return list(models)
+    return None if models is None else list(models)
 
 
 def _own(ctx: ExecutionContext, collection_ids: Sequence[UUID]) -> list[UUID]:

@@ -35,7 +35,7 @@ def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> It
 
 
 def create(persona: Persona, *models: str, **body: Any) -> Any:
-    return persona.api.post(AGENTS, {**AGENT, **body, "fallback_models": list(models)}, format="json")
+    return persona.api.post(AGENTS, {**AGENT, "fallback_models": list(models), **body}, format="json")
 
 
 def asked(persona: Persona, agent: str, **preferences: Any) -> Run:
@@ -136,14 +136,28 @@ def test_the_model_that_is_asked_first_is_not_its_own_fallback(owner: Persona) -
     assert second == first.model_copy(update={"provider": "local", "model": "extractive"})
 
 
-def test_an_agent_that_names_none_has_the_deployments(owner: Persona, settings: Any) -> None:
+@pytest.mark.parametrize("body", [{}, {"fallback_models": None}])
+def test_an_agent_that_says_nothing_of_them_has_the_deployments(
+    owner: Persona, settings: Any, body: dict[str, Any]
+) -> None:
     settings.WORK_SETTINGS = {"fallback_models": ["groq/openai/gpt-oss-20b"]}
-    run = asked(owner, create(owner).json()["id"])
+    agent = owner.api.post(AGENTS, {**AGENT, **body}, format="json").json()
+    assert agent["fallback_models"] is None
+    run = asked(owner, agent["id"])
     assert context_of(run).fallback_models == ("groq/openai/gpt-oss-20b",)
     assert context_of(run).config_sources["fallback_models"] == "deployment"
     assert [model.model for model in generation.models(context_of(run))] == ["extractive", "openai/gpt-oss-20b"]
     own = asked(owner, create(owner, "openai/gpt-4o", slug="own").json()["id"])
     assert context_of(own).fallback_models == ("openai/gpt-4o",)
+
+
+def test_an_agent_that_wants_none_goes_to_no_other_model(owner: Persona, settings: Any) -> None:
+    settings.WORK_SETTINGS = {"fallback_models": ["groq/openai/gpt-oss-20b"]}
+    agent = create(owner).json()["id"]
+    context = context_of(asked(owner, agent))
+    assert (context.fallback_models, context.config_sources["fallback_models"]) == ((), "agent")
+    owner.api.patch(f"{AGENTS}/{agent}", {"fallback_models": None}, format="json")
+    assert context_of(asked(owner, agent)).fallback_models == ("groq/openai/gpt-oss-20b",)
 
 
 def test_what_is_saved_is_shown(owner: Persona) -> None:
@@ -152,3 +166,4 @@ def test_what_is_saved_is_shown(owner: Persona) -> None:
     path = f"{AGENTS}/{agent['id']}"
     assert owner.api.patch(path, {"name": "New"}, format="json").json()["fallback_models"] == agent["fallback_models"]
     assert owner.api.patch(path, {"fallback_models": []}, format="json").json()["fallback_models"] == []
+    assert owner.api.patch(path, {"fallback_models": None}, format="json").json()["fallback_models"] is None

@@ -16,6 +16,7 @@ WITH_EFFECT: list[dict[str, Any]] = [
     {"rag": {"query_expansion_enabled": False}},
     {"rag": {"query_expansion_enabled": None}},
     {"fallback_models": []},
+    {"fallback_models": None},
 ]
 
 
@@ -59,7 +60,7 @@ def test_a_change_is_not_refused_for_what_it_leaves_alone(owner: Persona, stored
         version = AgentVersion.objects.get(agent=agent, number=3)
     assert (version.prompt, version.settings["rag_config.max_results"]) == ("Be brief.", 3)
     assert version.settings.items() >= stored.get("settings", {}).items()
-    assert version.fallback_models == stored.get("fallback_models", [])
+    assert version.fallback_models == stored.get("fallback_models")
 
 
 def test_a_model_that_nobody_has_heard_of_is_taken_at_its_word(owner: Persona) -> None:
@@ -83,4 +84,4 @@ def test_an_agent_may_say_what_has_an_effect_or_is_so_anyway(owner: Persona, wan
     response = owner.api.post(AGENTS, {"slug": "helper", "name": "Helper", **wanted}, format="json")
     assert response.status_code == 201, response.json()
     assert {"query_expansion_enabled", "max_results"} < response.json()["rag"].keys()
-    assert response.json()["fallback_models"] == []
+    assert response.json()["fallback_models"] == wanted.get("fallback_models")

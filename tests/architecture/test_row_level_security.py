@@ -28,7 +28,6 @@ SPECIFIC: dict[str, Any] = {
     "hint": "cret",
     "base_url": "",
     "collections": "{}",
-    "fallback_models": "{}",
     "total_tokens": 0,
 }
 

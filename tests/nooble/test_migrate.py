@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -25,9 +26,15 @@ def empty(database: None) -> Iterator[dict[str, str]]:
         owner.execute("DROP DATABASE empty")
 
 
-def migrate(environment: dict[str, str]) -> "subprocess.Popen[str]":
-    command = [sys.executable, "manage.py", "migrate", "core", "--verbosity", "0"]
+def migrate(environment: dict[str, str], *names: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "manage.py", "migrate", *(names or ("core",)), "--verbosity", "0"]
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+
+
+def migrated(environment: dict[str, str], *names: str) -> None:
+    process = migrate(environment, *names)
+    _, complaint = process.communicate()
+    assert process.returncode == 0, complaint
 
 
 def waits_for_a_lock(process: "subprocess.Popen[str]", connection: psycopg.Connection) -> bool:
@@ -53,3 +60,29 @@ def test_the_tables_belong_to_the_owner(empty: dict[str, str]) -> None:
     with psycopg.connect(empty["DATABASE_URL"]) as application:
         owners = application.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
         assert owners.fetchall() == [("nooble_owner",)], complaint
+
+
+AGENT = "INSERT INTO agents_agent VALUES (%(id)s, %(id)s, 'helper', 'Helper', 2, now(), now())"
+VERSION = """
+INSERT INTO agents_agentversion (id, tenant_id, agent_id, number, prompt, settings, collections, fallback_models)
+VALUES (gen_random_uuid(), %(id)s, %(id)s, %(number)s, '', '{}', '{}', %(models)s)
+"""
+
+
+def test_agents_that_had_named_no_fallback_models_still_have_the_deployments(empty: dict[str, str]) -> None:
+    migrated(empty, "agents", "0004")
+    with psycopg.connect(empty["DATABASE_URL"], autocommit=True) as application:
+        application.execute("SET ROLE nooble_operator")
+        agent = {"id": uuid4()}
+        application.execute(AGENT, agent)
+        for number, models in enumerate(([], ["a/b"])):
+            application.execute(VERSION, {**agent, "number": number, "models": models})
+        assert after(empty, application, "0005") == [None, ["a/b"]]
+        assert after(empty, application, "0004") == [[], ["a/b"]]
+
+
+def after(environment: dict[str, str], application: psycopg.Connection, migration: str) -> list[list[str] | None]:
+    """The fallback models of the versions, once the agents are at that migration."""
+    migrated(environment, "agents", migration)
+    found = application.execute("SELECT fallback_models FROM agents_agentversion ORDER BY number")
+    return [row[0] for row in found]

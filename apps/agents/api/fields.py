@@ -35,8 +35,14 @@ class ExtrasField(serializers.JSONField):
 
 
 class FallbackModelsField(serializers.ListField):
-    """Models that are asked when the first one fails, each as ``provider/model``."""
+    """Models that are asked when the first one fails, each as ``provider/model``. Null: the deployment's."""
 
     def __init__(self, **options: Any) -> None:
         child = serializers.CharField(max_length=200)
-        super().__init__(child=child, max_length=choices.MAX_FALLBACKS, **options)
+        super().__init__(
+            child=child,
+            max_length=choices.MAX_FALLBACKS,
+            allow_null=True,
+            help_text="Null: the deployment's. Empty: none.",
+            **options,
+        )

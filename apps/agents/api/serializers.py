@@ -90,7 +90,7 @@ class AgentRequestSerializer(serializers.Serializer[Any]):
     prompt = serializers.CharField(max_length=MAX_PROMPT_CHARACTERS, default=DEFAULT_PROMPT)
     llm = LLMRequestSerializer(required=False)
     rag = RagRequestSerializer(required=False)
-    fallback_models = FallbackModelsField(default=list)
+    fallback_models = FallbackModelsField(default=None)
 
 
 @example(examples.AGENT_CHANGE)
@@ -121,7 +121,9 @@ class AgentSerializer(serializers.Serializer[Any]):
     prompt = serializers.CharField(allow_null=True)
     llm = LLMSerializer(allow_null=True)
     rag = RagSerializer(allow_null=True)
-    fallback_models = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    fallback_models = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, help_text="Null: the deployment's. Empty: none."
+    )
     version = serializers.IntegerField(help_text="Grows with every change of what the agent says and how.")
     shared = SharedSerializer(allow_null=True, help_text="Null: the agent is the tenant's own.")
     created_at = serializers.DateTimeField()
