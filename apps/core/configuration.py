@@ -31,7 +31,9 @@ class InvalidSettingError(InvalidRequestError):
 
 EVERYWHERE = frozenset(Level)
 NOT_PER_REQUEST = EVERYWHERE - {Level.REQUEST}
-#: No agent is there when documents are taken in.
+#: How collections are embedded and cut is said where they are made, not by agents that search them.
+NOT_PER_AGENT = EVERYWHERE - {Level.AGENT}
+#: Neither a request nor an agent has a word for it.
 NOT_PER_QUESTION = frozenset({Level.TIER, Level.DEPLOYMENT})
 #: Of a setting that is an object: how many members it has at most, and of how many characters their names are. It
 #: travels in the context.
@@ -102,7 +104,15 @@ _ALL = [
         help="The longest answer, in tokens; it is held on the budget before the call. No more is asked "
         "for than the model can write, or than half its window.",
     ),
-    Setting(name="llm_config.timeout_seconds", type=int, default=60, minimum=1, maximum=600, help="The longest call."),
+    Setting(
+        name="llm_config.timeout_seconds",
+        type=int,
+        default=60,
+        minimum=1,
+        maximum=600,
+        levels=NOT_PER_REQUEST,
+        help="The longest call.",
+    ),
     Setting(
         name="llm_config.retry_attempts",
         type=int,
@@ -131,9 +141,19 @@ _ALL = [
         help="What only the provider that answers takes, by its own names "
         "([below](#what-only-one-provider-takes)); who does not take one of them is not sent it.",
     ),
-    Setting(name="embedding_config.provider", type=str, deployment="DEFAULT_EMBEDDING_PROVIDER", help="Who embeds."),
     Setting(
-        name="embedding_config.model", type=str, deployment="DEFAULT_EMBEDDING_MODEL", help="The model that embeds."
+        name="embedding_config.provider",
+        type=str,
+        deployment="DEFAULT_EMBEDDING_PROVIDER",
+        levels=NOT_PER_AGENT,
+        help="Who embeds.",
+    ),
+    Setting(
+        name="embedding_config.model",
+        type=str,
+        deployment="DEFAULT_EMBEDDING_MODEL",
+        levels=NOT_PER_AGENT,
+        help="The model that embeds.",
     ),
     Setting(
         name="embedding_config.dimensions",
@@ -141,6 +161,7 @@ _ALL = [
         deployment="DEFAULT_EMBEDDING_DIMENSIONS",
         minimum=8,
         maximum=4000,
+        levels=NOT_PER_AGENT,
         help="The length of the vectors of a new collection.",
     ),
     Setting(
@@ -172,7 +193,7 @@ _ALL = [
         type=str,
         default="end",
         choices=("end", "start", "middle"),
-        levels=NOT_PER_REQUEST,
+        levels=NOT_PER_QUESTION,
         help="Which part of a question that is longer than the model that embeds it takes is left out of its vector.",
     ),
     Setting(
@@ -223,7 +244,13 @@ _ALL = [
         "queue at once, each for itself. The rest waits, so that it is in nobody's way.",
     ),
     Setting(
-        name="processing_config.chunk_size", type=int, default=512, minimum=64, maximum=4096, help="Tokens in a chunk."
+        name="processing_config.chunk_size",
+        type=int,
+        default=512,
+        minimum=64,
+        maximum=4096,
+        levels=NOT_PER_AGENT,
+        help="Tokens in a chunk.",
     ),
     Setting(
         name="processing_config.chunk_overlap",
@@ -231,6 +258,7 @@ _ALL = [
         default=64,
         minimum=0,
         maximum=2048,
+        levels=NOT_PER_AGENT,
         help="Tokens that neighbouring chunks share.",
     ),
     Setting(

@@ -40,6 +40,19 @@ def test_an_agent_that_could_not_answer_is_not_saved(owner: Persona, llm: dict[s
     assert owner.api.get(AGENTS).json()["results"] == [agent]
 
 
+def test_an_agent_says_how_long_a_call_may_take_and_how_often_it_is_made_again(owner: Persona) -> None:
+    llm = {"timeout_seconds": 20, "retry_attempts": 0}
+    agent = owner.api.post(AGENTS, {"slug": "helper", "name": "Helper", "llm": llm}, format="json").json()
+    assert agent["llm"].items() >= llm.items()
+    run = owner.api.post("/api/v1/chat", {"agent_id": agent["id"], "message": "Hello?"}, format="json").json()["run_id"]
+    config = owner.api.get(f"/api/v1/runs/{run}").json()["config"]
+    assert config["llm_config"].items() >= llm.items()
+    assert {config["sources"][f"llm_config.{name}"] for name in llm} == {"agent"}
+    taken_back = {"llm": dict.fromkeys(llm)}
+    agent = owner.api.patch(f"{AGENTS}/{agent['id']}", taken_back, format="json").json()
+    assert {agent["llm"][name] for name in llm} == {None}
+
+
 #: What could be chosen once, and cannot any more.
 OUTDATED: list[dict[str, Any]] = [
     {"settings": {"llm_config.provider": "local", "llm_config.model": "a-model-that-was"}},

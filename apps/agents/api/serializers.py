@@ -18,6 +18,7 @@ from apps.gateway.types import TokenSource
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_MESSAGE_CHARACTERS = 100_000
 TEMPERATURE = SETTINGS["llm_config.temperature"]
+TIMEOUT, RETRIES = SETTINGS["llm_config.timeout_seconds"], SETTINGS["llm_config.retry_attempts"]
 WHEN_INTERRUPTED = SETTINGS["llm_config.on_interrupted_stream"]
 
 
@@ -43,6 +44,12 @@ class LLMRequestSerializer(serializers.Serializer[Any]):
     temperature = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
     temperature_by_query_type = TemperaturesRequestSerializer(required=False)
     max_tokens = serializers.IntegerField(min_value=1, max_value=128_000, required=False, allow_null=True)
+    timeout_seconds = serializers.IntegerField(
+        min_value=1, max_value=600, required=False, allow_null=True, help_text=TIMEOUT.help
+    )
+    retry_attempts = serializers.IntegerField(
+        min_value=0, max_value=10, required=False, allow_null=True, help_text=RETRIES.help
+    )
     on_interrupted_stream = serializers.ChoiceField(
         choices=WHEN_INTERRUPTED.choices, required=False, allow_null=True, help_text=WHEN_INTERRUPTED.help
     )
@@ -68,6 +75,8 @@ class LLMSerializer(serializers.Serializer[Any]):
     temperature = serializers.FloatField(allow_null=True)
     temperature_by_query_type = TemperaturesSerializer()
     max_tokens = serializers.IntegerField(allow_null=True)
+    timeout_seconds = serializers.IntegerField(allow_null=True)
+    retry_attempts = serializers.IntegerField(allow_null=True)
     on_interrupted_stream = serializers.ChoiceField(choices=WHEN_INTERRUPTED.choices, allow_null=True)
     extras = ExtrasField(allow_null=True)
 
