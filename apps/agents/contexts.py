@@ -1,6 +1,6 @@
 """From a chat request to its ExecutionContext: request, agent, tier and deployment, resolved once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -61,7 +61,7 @@ def chat_context(request: Request, body: ChatBody, *, created_at: datetime | Non
             "llm_config": LLMConfig(**resolved.section("llm_config")),
             "rag_config": _rag_config(base, sent, resolved, chosen),
             "processing_config": ProcessingConfig(**resolved.section("processing_config")),
-            "config_sources": dict(resolved.sources),
+            "config_sources": _sources(resolved),
             "fallback_models": tuple(resolved.values["fallback_models"]),
             "query_type": query_type,
         }
@@ -87,7 +87,7 @@ def resolve(who: Principal, agent: AgentConfiguration, *, requested: Mapping[str
             sources={**resolved.sources, "llm_config.max_tokens": Level.TIER.value},
         )
     choices.require_chat(resolved, allowed=who.limits.models_allowed)
-    return _with_fallbacks(resolved, choices.fallbacks(resolved, allowed=who.limits.models_allowed))
+    return _with_fallbacks(resolved, allowed=who.limits.models_allowed)
 
 
 def _of_agent(agent: AgentConfiguration) -> dict[str, Any]:
@@ -96,9 +96,18 @@ def _of_agent(agent: AgentConfiguration) -> dict[str, Any]:
     return {**agent.settings, **named}
 
 
-def _with_fallbacks(resolved: Resolved, models: list[str]) -> Resolved:
+def _with_fallbacks(resolved: Resolved, *, allowed: Sequence[str]) -> Resolved:
     """Of the fallback models those that the tenant's plan has: an agent may be another tenant's."""
-    return Resolved(values={**resolved.values, "fallback_models": models}, sources=resolved.sources)
+    wanted, models = choices.fallbacks(resolved), choices.fallbacks(resolved, allowed=allowed)
+    source = resolved.sources["fallback_models"] if models == wanted else Level.TIER.value
+    return Resolved(
+        values={**resolved.values, "fallback_models": models}, sources={**resolved.sources, "fallback_models": source}
+    )
+
+
+def _sources(resolved: Resolved) -> dict[str, str]:
+    """Who set what: without the models that embed, which are those of the collections that are searched."""
+    return {name: level for name, level in resolved.sources.items() if not name.startswith("embedding_config.")}
 
 
 def _agent_id(sent: Sent, body: ChatBody) -> UUID:

@@ -146,6 +146,14 @@ def test_every_setting_is_the_strongest_levels_and_the_run_says_which(
         assert config["sources"][name] == source, name
 
 
+def test_a_run_names_the_source_of_what_its_configuration_shows_and_of_nothing_else(world: World) -> None:
+    configure(world, tier={"embedding_config.provider": "openai"}, agent={}, collections=[world.collection])
+    run = ask(world, {}).json()["run_id"]
+    config = world.persona.api.get(f"/api/v1/runs/{run}").json()["config"]
+    sections = {name.partition(".")[0] for name in config["sources"]}
+    assert sections == config.keys() - {"sources"}
+
+
 @given(
     headers=st.dictionaries(st.sampled_from(sorted(HEADERS)), JUNK | st.sampled_from(["{theirs}", '["{theirs}"]', "7"]))
 )

@@ -123,14 +123,15 @@ def test_one_that_a_plan_has_no_longer_is_left_out(narrow: Persona) -> None:
     agent = create(narrow, "groq/llama-3.1-8b-instant").json()["id"]
     set_models_allowed("local/*")
     # The model that was chosen still answers.
-    assert context_of(asked(narrow, agent)).fallback_models == ()
+    context = context_of(asked(narrow, agent))
+    assert (context.fallback_models, context.config_sources["fallback_models"]) == ((), "tier")
 
 
 def test_the_model_that_is_asked_first_is_not_its_own_fallback(owner: Persona) -> None:
     agent = create(owner, "local/extractive", "groq/llama-3.1-8b-instant").json()["id"]
     assert context_of(asked(owner, agent)).fallback_models == ("groq/llama-3.1-8b-instant",)
     chosen = context_of(asked(owner, agent, provider="groq", model="llama-3.1-8b-instant"))
-    assert chosen.fallback_models == ("local/extractive",)
+    assert (chosen.fallback_models, chosen.config_sources["fallback_models"]) == (("local/extractive",), "agent")
     first, second = generation.models(chosen)
     assert (first.provider, second.provider) == ("groq", "local")
     assert second == first.model_copy(update={"provider": "local", "model": "extractive"})
