@@ -84,6 +84,8 @@ BEYOND_THE_CONTRACT = {
         },
         "llm": {
             "on_interrupted_stream": "what becomes of an answer that breaks off",
+            "timeout_seconds": "the longest call",
+            "retry_attempts": "how often a failed call is made again",
             "extras": "what only the agent's provider takes",
             "temperature_by_query_type": "a temperature for each kind of question",
         },
