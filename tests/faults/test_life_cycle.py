@@ -15,11 +15,22 @@ QUESTIONS = int(os.environ.get("ENDURANCE_QUESTIONS", "100"))
 WARM_UP = 20
 #: The broker's: what a worker has taken, and which messages wait. There while there is work.
 IN_FLIGHT = {"unacked", "unacked_index", "unacked_mutex"}
+#: The windows of a tenant's rate limit: of this minute and the one before, whatever it asks. They expire.
+WINDOWS = "nooble:limits:"
+LONGEST_WINDOW_SECONDS = 120
+#: What Redis says of a key that does not expire.
+FOR_GOOD = -1
 
 
 def keys() -> set[str]:
+    """What is there, without the windows: at most two of each tenant's limit, and each expires."""
     with redis.Redis.from_url(settings.REDIS_URL, decode_responses=True) as client:
-        return set(client.scan_iter(count=1000))
+        found = set(client.scan_iter(count=1000))
+        windows = {key for key in found if key.startswith(WINDOWS)}
+        lives = [client.ttl(window) for window in windows]
+    assert all(seconds != FOR_GOOD and seconds <= LONGEST_WINDOW_SECONDS for seconds in lives)
+    assert len(windows) <= 2 * len({window.rpartition("}")[0] for window in windows})
+    return found - windows
 
 
 def answered(scene: Scene) -> int:
