@@ -4,7 +4,7 @@ from celery import shared_task
 
 from apps.agents.models import Run
 from apps.collections.models import Document, EmbeddingBatch
-from apps.core import maintenance
+from apps.core import leftovers, maintenance
 from apps.gateway import resolution
 from apps.ledger import spool, sweeping
 
@@ -30,5 +30,5 @@ def resolve() -> dict[str, int]:
 def purge() -> dict[str, int]:
     """Delete what is kept for a time only, once an hour however many beats there are."""
     if not maintenance.claim_slot("purge", seconds=3600):
-        return {"responses": 0}
-    return {"responses": maintenance.purge()}
+        return {"responses": 0, "keys": 0}
+    return {"responses": maintenance.purge(), "keys": leftovers.sweep()}
