@@ -43,6 +43,9 @@ TEMPLATE_FRAMING = Framing(per_message=4, per_request=3, bound_per_message=16, b
 COHERE_FRAMING = Framing(per_message=0, per_request=0, bound_per_message=16, bound_per_request=256)
 NO_FRAMING = Framing(per_message=0, per_request=0, bound_per_message=0, bound_per_request=0)
 
+#: Under which name ``models.toml`` has the models that a provider of the deployment's own may serve.
+ANYBODYS = "*"
+
 #: OpenAI's reference, "Create embeddings". Azure's quotas name the same number of texts.
 OPENAI_MAX_TEXTS = 2048
 OPENAI_MAX_BATCH_TOKENS = 300_000
@@ -190,7 +193,7 @@ def provider(name: str) -> ProviderSpec:
     known = PROVIDERS.get(name)
     adapter = settings.NOOBLE_PROVIDERS.get(name, {}).get("adapter")
     if adapter:
-        return replace(known, adapter=adapter) if known else ProviderSpec(name=name, adapter=adapter)
+        return replace(known or ProviderSpec(name=name, adapter=adapter, models_of=ANYBODYS), adapter=adapter)
     if known is None:
         raise UnknownProviderError(f"There is no provider {name!r}. Choose one of: {', '.join(provider_names())}.")
     return known

@@ -89,8 +89,18 @@ def test_a_deployment_adds_a_provider_by_its_adapter(deploy: Deploy) -> None:
     deploy({"acme": {"adapter": "acme.nooble.AcmeProvider"}})
     assert catalog.provider("acme").adapter == "acme.nooble.AcmeProvider"
     assert catalog.provider_names() == sorted(["acme", *catalog.PROVIDERS])
-    assert catalog.models("acme") == ()
-    assert catalog.model("acme", "any").tokenizer is None
+    assert catalog.model("acme", "any") == catalog.ModelSpec(provider="acme", model="any")
+
+
+@pytest.mark.parametrize("name", ["all-mpnet-base-v2", "sentence-transformers/all-mpnet-base-v2"])
+def test_a_provider_of_the_deployments_own_may_serve_what_anybody_may(deploy: Deploy, name: str) -> None:
+    deploy({"tei": {"adapter": "apps.providers.adapters.openai.OpenAIProvider"}})
+    facts = catalog.model("tei", name)
+    assert (facts.provider, facts.model, facts.does) == ("tei", name, "embed")
+    assert (facts.dimensions, facts.makes(768), facts.makes(512)) == (768, True, False)
+    assert name in [spec.model for spec in catalog.models("tei", "embed")]
+    assert catalog.is_known_not_to("chat", "tei", name)
+    assert catalog.is_known_not_to("embed", "openai", name)
 
 
 def test_a_deployment_replaces_the_adapter_of_a_known_provider(deploy: Deploy) -> None:
