@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 import pytest
 from django.conf import settings
@@ -22,6 +23,8 @@ from nooble import embedded, programs, queues
 from nooble.outputs import FileOutput
 from nooble.processes import Supervisor
 from tests.fakes.process import FakeProvider
+from tests.faults.scene import Scene
+from tests.personas import Persona
 
 WORKER_LOG: pytest.StashKey[Path] = pytest.StashKey()
 
@@ -60,6 +63,19 @@ def worker(database: None, fake_provider_process: FakeProvider, request: pytest.
         supervisor.wait_until_ready()
         yield supervisor
     output.close()
+
+
+@pytest.fixture
+def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Iterator[Scene]:
+    """A tenant whose provider cannot be asked what became of a request; its books agree in the end."""
+    yield (scene := Scene(persona=owner, fake=fake_provider, provider="fake"))
+    scene.check_books()
+
+
+@pytest.fixture
+def question() -> str:
+    """One that no other test asks, so that its faults are its own."""
+    return f"Who has the key {uuid4().hex}?"
 
 
 def worker_environment() -> dict[str, str]:

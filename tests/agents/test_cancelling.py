@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.db import connections, transaction
@@ -16,25 +16,10 @@ from apps.agents.models import Conversation, Message, Run
 from apps.core.db import execute, fetch_one, unit_of_work
 from apps.ledger.models import Attempt, Operation
 from apps.ledger.types import OperationKind
-from nooble.processes import Supervisor
-from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene, wait_until
 from tests.personas import Persona
 
 SECONDS = 30
-
-
-@pytest.fixture
-def question() -> str:
-    """One that no other test asks, so that its faults are its own."""
-    return f"Who has the key {uuid4().hex}?"
-
-
-@pytest.fixture
-def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Iterator[Scene]:
-    """A tenant whose provider cannot be asked what became of a request."""
-    yield (scene := Scene(persona=owner, fake=fake_provider, provider="fake"))
-    scene.check_books()
 
 
 @pytest.fixture

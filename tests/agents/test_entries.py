@@ -5,9 +5,7 @@ import signal
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
-
-import pytest
+from uuid import UUID
 
 from apps.agents import runs
 from apps.agents.models import Message, Run
@@ -19,20 +17,7 @@ from apps.ledger.models import Entry
 from apps.ledger.price_list import BEGINNING, FREE
 from apps.ledger.types import OperationKind
 from nooble.processes import Supervisor
-from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene, wait_until
-from tests.personas import Persona
-
-
-@pytest.fixture
-def question() -> str:
-    """One that no other test asks, so that its faults are its own."""
-    return f"Who has the key {uuid4().hex}?"
-
-
-@pytest.fixture
-def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Scene:
-    return Scene(persona=owner, fake=fake_provider, provider="fake")
 
 
 def answer_of(scene: Scene, run_id: UUID) -> Message:

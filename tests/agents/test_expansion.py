@@ -19,13 +19,11 @@ from apps.ledger.models import Entry, Operation
 from apps.ledger.price_list import BEGINNING, FREE
 from apps.ledger.types import Charge, OperationKind, TokenType
 from apps.tenants.models import Tenant
-from nooble.processes import Supervisor
 from tests.agents.test_cancelling import cancel, wait_until_worked_off
 from tests.fakes.process import FakeProvider
 from tests.faults.purchases import Buyers
 from tests.faults.scene import Scene, wait_until
 from tests.faults.test_fault_table import deliver, expire
-from tests.personas import Persona
 
 FACT = "Bicycles are parked behind the kitchen."
 #: Shares no word with the fact, nor a place in the fake's vectors.
@@ -34,13 +32,6 @@ WORDINGS = ["Where are bicycles parked?", "Is there a stand for cycles?"]
 #: What only the model that is asked for wordings is told.
 ASKED = {"path": "chat", "contains": prompts.REWORDING_PROMPT[:40]}
 SECONDS = 30
-
-
-@pytest.fixture
-def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Iterator[Scene]:
-    """A tenant whose provider cannot be asked what became of a request."""
-    yield (scene := Scene(persona=owner, fake=fake_provider, provider="fake"))
-    scene.check_books()
 
 
 @pytest.fixture

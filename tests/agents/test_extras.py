@@ -11,9 +11,7 @@ from apps.core import configuration
 from apps.core.configuration import InvalidSettingError, Level
 from apps.core.context import LLMConfig
 from apps.tenants.models import Tier
-from nooble.processes import Supervisor
 from tests.api.test_authentication import check_problem
-from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene
 from tests.personas import Persona
 
@@ -107,11 +105,6 @@ def test_whoever_is_asked_is_sent_what_it_takes(provider: str, model: str, taken
 
 
 @pytest.fixture
-def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Scene:
-    return Scene(persona=owner, fake=fake_provider, provider="fake")
-
-
-@pytest.fixture
 def agent(scene: Scene) -> str:
     llm = {"provider": "fake", "model": "fake-chat", "max_tokens": 200, "extras": EXTRAS}
     return str(scene.post("/agents", {"slug": "talker", "name": "Talker", "llm": llm})["id"])
@@ -132,7 +125,6 @@ def test_a_question_goes_out_with_its_agents_extras_and_its_run_shows_them(scene
     assert (config["llm_config"]["extras"], config["sources"]["llm_config.extras"]) == (EXTRAS, Level.AGENT)
     [sent] = [each["body"] for each in scene.fake.arrivals() if question in str(each["body"])]
     assert {name: sent.get(name) for name in EXTRAS} == EXTRAS
-    scene.check_books()
 
 
 def test_who_is_asked_instead_is_not_sent_what_it_does_not_take(scene: Scene, agent: str) -> None:

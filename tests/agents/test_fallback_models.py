@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -12,26 +11,12 @@ from apps.agents.models import Run
 from apps.core.context import ExecutionContext
 from apps.core.db import operator_scope
 from apps.tenants.models import Tier
-from nooble.processes import Supervisor
 from tests.api.test_authentication import check_problem
-from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene
-from tests.ledger.test_till import check_books
 from tests.personas import MakeTenant, Persona
 
 AGENTS = "/api/v1/agents"
 AGENT = {"slug": "helper", "name": "Helper"}
-
-
-@pytest.fixture
-def question() -> str:
-    return f"Who has the key {uuid4().hex}?"
-
-
-@pytest.fixture
-def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Iterator[Scene]:
-    yield Scene(persona=owner, fake=fake_provider, provider="fake")
-    check_books(owner.ctx)
 
 
 def create(persona: Persona, *models: str, **body: Any) -> Any:

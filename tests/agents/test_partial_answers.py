@@ -1,9 +1,7 @@
 """An answer that breaks off on its way: asked for again, or kept as far as it came, as its agent says."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
@@ -15,7 +13,6 @@ from apps.core.admin_pages import change_url
 from apps.core.db import unit_of_work
 from apps.ledger.models import Attempt, Entry
 from apps.ledger.types import OperationKind
-from nooble.processes import Supervisor
 from tests.admin.test_site import staff
 from tests.api.test_authentication import check_problem
 from tests.fakes.process import FakeProvider
@@ -29,19 +26,6 @@ SECONDS = 30
 #: The fake's first event is the role, then it says a word an event: what has come after so many events.
 BEGINNINGS = {5: "According to the documents ", 6: "According to the documents [1]: "}
 BEFORE_THE_MARK, WITH_THE_MARK = BEGINNINGS
-
-
-@pytest.fixture
-def question() -> str:
-    """One that no other test asks, so that its faults are its own."""
-    return f"Who has the key {uuid4().hex}?"
-
-
-@pytest.fixture
-def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Iterator[Scene]:
-    """A tenant whose provider cannot be asked what became of a request."""
-    yield Scene(persona=owner, fake=fake_provider, provider="fake")
-    check_books(owner.ctx)
 
 
 def agent(scene: Scene, policy: str | None, **rag: Any) -> str:

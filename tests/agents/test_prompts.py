@@ -13,10 +13,7 @@ from apps.core.context import LLMConfig
 from apps.ledger import statements
 from apps.providers import tokens
 from apps.providers.base import ChatRequest, Passage
-from nooble.processes import Supervisor
-from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene
-from tests.personas import Persona
 
 PROMPT = "Answer from the passages."
 MAX_TOKENS = 200
@@ -147,11 +144,6 @@ def test_a_model_whose_window_is_known_is_sent_what_that_holds() -> None:
 
 
 @pytest.fixture
-def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Scene:
-    return Scene(persona=owner, fake=fake_provider, provider="fake")
-
-
-@pytest.fixture
 def agent(scene: Scene) -> str:
     """One that searches nothing, so that a question is one call."""
     llm = {"provider": "fake", "model": "fake-chat", "max_tokens": MAX_TOKENS}
@@ -181,7 +173,6 @@ def test_a_conversation_longer_than_the_window_is_answered_from_its_newest_messa
     # By the provider's own count.
     prompt = scene.fake.tally()[-1]["prompt_tokens"]
     assert prompt <= ROOM < prompt + 3000
-    scene.check_books()
 
 
 def test_a_question_that_cannot_fit_is_never_asked_and_costs_nothing(scene: Scene, agent: str) -> None:

@@ -19,20 +19,12 @@ from apps.core import counters
 from apps.core.admin_pages import change_url, list_url
 from apps.core.db import unit_of_work
 from apps.core.dispatch import CONTEXT_HEADER
-from nooble.processes import Supervisor
 from tests.admin.test_links import follow, shows, text
 from tests.admin.test_site import staff
-from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene, wait_until
-from tests.personas import Persona
 
 SECONDS = 30
 RUN_ID = "00000000-0000-7000-8000-000000000001"
-
-
-@pytest.fixture
-def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Scene:
-    return Scene(persona=owner, fake=fake_provider, provider="fake")
 
 
 @pytest.fixture

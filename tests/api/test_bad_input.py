@@ -12,19 +12,12 @@ from apps.agents.models import Conversation, Message, Run
 from apps.collections.models import Chunk, Document
 from apps.core.db import unit_of_work
 from apps.ledger.models import Operation
-from nooble.processes import Supervisor
 from tests.api.test_authentication import check_problem
 from tests.collections import files
-from tests.fakes.process import FakeProvider
 from tests.faults.scene import Scene
 from tests.personas import Persona
 
 MEBIBYTE = 1024 * 1024
-
-
-@pytest.fixture
-def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Scene:
-    return Scene(persona=owner, fake=fake_provider, provider="fake")
 
 
 @pytest.fixture

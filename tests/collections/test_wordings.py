@@ -1,6 +1,6 @@
 """A question that is searched for in several wordings: embedded in one call, and what each finds is fused."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,10 +12,7 @@ from apps.collections.search import Hit
 from apps.core.context import EmbeddingConfig, ExecutionContext
 from apps.gateway import services as gateway
 from apps.gateway.types import Charge, OperationKind, TokenType
-from nooble.processes import Supervisor
-from tests.fakes.process import FakeProvider
 from tests.faults.scene import DIMENSIONS, Scene
-from tests.personas import Persona
 
 A, B, C, D = (UUID(int=number) for number in range(1, 5))
 
@@ -80,12 +77,6 @@ OTHER = "The lighthouse keeper feeds the gulls."
 #: Shares no word with either, nor a place in the fake's vectors.
 QUESTION = "Where do I leave my velocipede?"
 WORDINGS = ("Where are bicycles parked?", "Who feeds the gulls?")
-
-
-@pytest.fixture
-def scene(owner: Persona, fake_provider: FakeProvider, worker: Supervisor) -> Iterator[Scene]:
-    yield (scene := Scene(persona=owner, fake=fake_provider, provider="fake"))
-    scene.check_books()
 
 
 @pytest.fixture
