@@ -238,12 +238,12 @@ def deployments(provider_name: str) -> Mapping[str, str]:
 def is_known_not_to(work: Work, provider_name: str, model_name: str) -> bool:
     """Whether it is certain, without asking, that the provider does not do that work with a model of that name.
 
-    Of a name that nobody knows nothing is certain, where a provider may have models that are not in the catalogue. One
-    that is known as another provider's is not this one's, unless the deployment has put something else in its place.
-    Raises :class:`UnknownProviderError`.
+    Of a name that nobody knows nothing is certain, where a provider may have models that are not in the catalogue; no
+    model is without a name. One that is known as another provider's is not this one's, unless the deployment has put
+    something else in its place. Raises :class:`UnknownProviderError`.
     """
     spec, facts = provider(provider_name), model(provider_name, model_name)
-    if work not in spec.does:
+    if work not in spec.does or not model_name.strip():
         return True
     if facts.is_known:
         return facts.does != work

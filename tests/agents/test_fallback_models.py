@@ -65,7 +65,7 @@ def test_a_question_is_too_long_when_none_of_the_models_can_hold_it(owner: Perso
 @pytest.mark.parametrize(
     ("models", "code", "why"),
     [
-        (["gpt-4o-mini"], "invalid_setting", "provider/model"),
+        *[([name], "invalid_setting", "provider/model") for name in ("gpt-4o-mini", "openai", "openai/", "/x")],
         (["nobody/gpt-4o-mini"], "invalid_setting", "nobody"),
         (["openai/text-embedding-3-small"], "invalid_setting", "text-embedding-3-small"),
         (["local/wordllama-256"], "invalid_setting", "wordllama-256"),

@@ -213,11 +213,14 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     ("STORAGE_OPTIONS", storage(FILE_SYSTEM, bucket="hidden"), "unexpected keyword argument 'bucket'"),
     ("STORAGE_OPTIONS", storage(f"{__name__}.StorageThatRepeats", key="hidden"), "does not take them (ValueError)"),
     ("DEFAULT_CHAT_PROVIDER", {"DEFAULT_CHAT_PROVIDER": "acme"}, "no provider 'acme'"),
-    (
-        "WORK_SETTINGS_FILE",
-        {"WORK_SETTINGS": {"fallback_models": ["acme/7b"]}},
-        "fallback_models cannot have 'acme/7b'",
-    ),
+    *[
+        (
+            "WORK_SETTINGS_FILE",
+            {"WORK_SETTINGS": {"fallback_models": [name]}},
+            f"fallback_models cannot have {name!r}",
+        )
+        for name in ("acme/7b", "openai", "openai/", "/x")
+    ],
     ("DEFAULT_EMBEDDING_PROVIDER", {"DEFAULT_EMBEDDING_PROVIDER": "groq"}, "groq makes no vectors"),
     ("DEFAULT_CHAT_MODEL", {"DEFAULT_CHAT_MODEL": "acme-7b"}, "no model 'acme-7b'"),
     ("DEFAULT_CHAT_MODEL", {"DEFAULT_CHAT_MODEL": "wordllama-256"}, "no model 'wordllama-256' for answers"),

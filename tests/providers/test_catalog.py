@@ -143,6 +143,7 @@ def test_of_each_model_it_is_known_which_lengths_its_vectors_can_have(
         ("chat", "local", "acme-7b", True),
         ("chat", "openai", "gpt-4o-2024-11-20", False),
         ("chat", "openai", "gpt-99", False),
+        *[("chat", provider, model, True) for provider in ("openai", "ollama", "vllm") for model in ("", " ")],
         ("chat", "openai", "llama-3.3-70b-versatile", True),
         ("embed", "openai", "gpt-4o", True),
         ("embed", "groq", "anything", True),

@@ -236,6 +236,8 @@ def test_a_number_of_requests_that_somebody_has_set_is_not_seeded(tier: Tier) ->
     [
         ({"llm_config.provider": "nobody"}, "There is no provider"),
         ({"llm_config.provider": "openai"}, "openai has no model"),
+        ({"llm_config.provider": "openai", "llm_config.model": ""}, "openai has no model '' for answers"),
+        *[({"fallback_models": [name]}, "fallback_models cannot be set here") for name in ("openai", "openai/", "/x")],
         ({"llm_config.provider": "groq", "llm_config.model": "gpt-4o"}, "groq has no model"),
         ({"embedding_config.provider": "groq"}, "groq makes no vectors"),
         ({"embedding_config.dimensions": 100}, "makes vectors of 64, 128, 256 dimensions, not of 100"),
