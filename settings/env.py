@@ -178,7 +178,8 @@ def _json_texts(value: str) -> dict[str, str]:
 def _work_settings(value: str) -> dict[str, Any]:
     from apps.core import configuration  # noqa: PLC0415 - for whoever sets it
 
-    settings = _flat(_tables(Path(value)), whole=configuration.SETTINGS.keys())
+    objects = {name for name, setting in configuration.SETTINGS.items() if setting.type is dict}
+    settings = _flat(_tables(Path(value)), whole=objects)
     try:
         return configuration.check(settings, level=configuration.Level.DEPLOYMENT)
     except configuration.InvalidSettingError as error:

@@ -330,6 +330,24 @@ def test_a_file_says_how_the_work_is_done_and_a_variable_goes_before_it(tmp_path
     assert "'llm_config.temperature.rag': 0.1" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("work.toml", "[llm_config.temperature]\nrag = 0.2"),
+        ("work.toml", "llm_config.temperature.rag = 0.2"),
+        ("work.toml", "[llm_config]\n'temperature.rag' = 0.2"),
+        ("work.json", '{"llm_config": {"temperature": {"rag": 0.2}}}'),
+        ("work.json", '{"llm_config.temperature.rag": 0.2}'),
+    ],
+)
+def test_a_kinds_value_may_be_written_as_a_table_and_by_its_dotted_name(
+    clean: pytest.MonkeyPatch, tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    clean.setenv("WORK_SETTINGS_FILE", str(tmp_path / name))
+    assert env.load()["WORK_SETTINGS_FILE"] == {"llm_config.temperature.rag": 0.2}
+
+
 def test_a_table_of_extras_is_one_value(clean: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "work.toml").write_text("[llm_config.extras]\ntop_p = 0.5\nseed = 7")
     clean.setenv("WORK_SETTINGS_FILE", str(tmp_path / "work.toml"))
@@ -345,6 +363,7 @@ def test_a_table_of_extras_is_one_value(clean: pytest.MonkeyPatch, tmp_path: Pat
         ("work.toml", "[llm_config]\ntemperature = 3.0", "llm_config.temperature must be between 0 and 2"),
         ("work.toml", "[llm_config]\ntemprature = 1.0", "llm_config.temprature cannot be set here"),
         ("work.toml", "[llm_config]\n'temperature.code' = 1.0", "llm_config.temperature.code cannot be set here"),
+        ("work.toml", "[llm_config.temperature]\ncode = 1.0", "llm_config.temperature.code cannot be set here"),
         ("work.toml", None, "cannot be read: No such file"),
     ],
 )
