@@ -42,7 +42,7 @@ MAX_MEMBERS, LONGEST_NAME = 16, 64
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One setting: dotted name, type, range, default, and the levels that may set it."""
+    """One setting: dotted name, type, range, default, and the levels that may set it. A list is one of texts."""
 
     name: str
     type: type
@@ -62,6 +62,8 @@ class Setting:
         whole = self.type is float and type(value) is int
         if type(value) is not self.type and not whole:
             raise self._refused(f"must be {self.type.__name__}")
+        if isinstance(value, list) and not all(isinstance(member, str) for member in value):
+            raise self._refused("must be a list of texts")
         if self.choices and value not in self.choices:
             raise self._refused(f"must be one of {', '.join(self.choices)}")
         if isinstance(value, dict) and (len(value) > MAX_MEMBERS or any(len(name) > LONGEST_NAME for name in value)):

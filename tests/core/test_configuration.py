@@ -25,6 +25,14 @@ def test_a_number_that_is_out_of_range_is_refused_however_great_it_is(value: flo
         Tier(name="new", title="New", defaults=defaults).full_clean(validate_unique=False)
 
 
+@pytest.mark.parametrize("member", [1, None, {"model": "gpt-4o"}, ["openai/gpt-4o"]])
+def test_a_list_whose_members_are_no_texts_is_refused(member: Any) -> None:
+    given = {"fallback_models": ["openai/gpt-4o", member]}
+    for level in SETTINGS["fallback_models"].levels:
+        with pytest.raises(InvalidSettingError, match="fallback_models must be a list of texts"):
+            configuration.check(given, level=level)
+
+
 def test_a_whole_number_is_taken_for_a_float() -> None:
     accepted = SETTINGS["llm_config.temperature"].accept(1)
     assert (accepted, type(accepted)) == (1.0, float)

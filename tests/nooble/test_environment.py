@@ -364,6 +364,8 @@ def test_a_table_of_extras_is_one_value(clean: pytest.MonkeyPatch, tmp_path: Pat
         ("work.toml", "[llm_config]\ntemprature = 1.0", "llm_config.temprature cannot be set here"),
         ("work.toml", "[llm_config]\n'temperature.code' = 1.0", "llm_config.temperature.code cannot be set here"),
         ("work.toml", "[llm_config.temperature]\ncode = 1.0", "llm_config.temperature.code cannot be set here"),
+        ("work.toml", "fallback_models = [1]", "fallback_models must be a list of texts"),
+        ("work.json", '{"fallback_models": [{"provider": "openai"}]}', "fallback_models must be a list of texts"),
         ("work.toml", None, "cannot be read: No such file"),
     ],
 )
