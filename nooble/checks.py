@@ -98,11 +98,12 @@ def _of_default(work: Work) -> Iterator[CheckMessage]:
         if work == "embed":
             choices.require_embedding(resolved)
         else:
-            # Only what the deployment itself sets is held against the model: nooble's own default is brought down.
-            is_set = "llm_config.max_tokens" in settings.WORK_SETTINGS
-            choices.require_chat(resolved, saved_at=Level.DEPLOYMENT if is_set else None)
+            choices.require_chat(resolved)
             choices.require_fallbacks(resolved.values["fallback_models"])
             choices.require_extras(resolved, saved_at=Level.DEPLOYMENT)
+            # Only what the deployment itself sets is held against the model: nooble's own default is brought down.
+            if "llm_config.max_tokens" in settings.WORK_SETTINGS:
+                choices.require_length(resolved, saved_at=Level.DEPLOYMENT)
     except NoobleError as error:
         number, variable = _FAULTS[type(error)]
         yield _error(number, variable.format(prefix), error.detail, _examples(work, type(error)))

@@ -39,18 +39,23 @@ def require_chat(resolved: Resolved, *, allowed: Sequence[str] = (), saved_at: L
     """Refuse a configuration that cannot answer: its provider, its model, or what is saved together with them.
 
     ``allowed``: the models of the tenant's plan, see :func:`is_allowed`. ``saved_at``: the level whose settings are
-    being saved. A longest answer that it sets must be one that the model can write; a longer one that another level or
-    a request sets is brought down when the model is asked. Extras that it sets must be the model's; those that another
-    level set for another model are left out. Raises UnknownProviderError, UnsupportedOperationError, UnknownModelError,
-    ModelNotAllowedError or InvalidSettingError.
+    being saved; what the others set for another model is brought down, or left out, when the model is asked. Raises
+    UnknownProviderError, UnsupportedOperationError, UnknownModelError, ModelNotAllowedError or InvalidSettingError.
     """
     llm = resolved.section("llm_config")
-    longest = _require("chat", llm["provider"], llm["model"], allowed).longest_answer
+    _require("chat", llm["provider"], llm["model"], allowed)
+    require_length(resolved, saved_at=saved_at)
+    require_extras(resolved, saved_at=saved_at)
+
+
+def require_length(resolved: Resolved, *, saved_at: Level | None) -> None:
+    """Refuse a longest answer that the level being saved sets beyond its model's; raises InvalidSettingError."""
+    llm = resolved.section("llm_config")
+    longest = catalog.model(llm["provider"], llm["model"]).longest_answer
     if longest and llm["max_tokens"] > longest and resolved.sources["llm_config.max_tokens"] == saved_at:
         why = f"must be at most {longest} for {llm['model']}"
         problem = FieldError(field="llm_config.max_tokens", code="invalid", detail=f"It {why}.")
         raise InvalidSettingError(f"llm_config.max_tokens {why}.", errors=[problem])
-    require_extras(resolved, saved_at=saved_at)
 
 
 def require_extras(resolved: Resolved, *, saved_at: Level | None) -> None:

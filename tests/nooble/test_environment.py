@@ -228,6 +228,7 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     ("DEFAULT_EMBEDDING_MODEL", {"DEFAULT_EMBEDDING_PROVIDER": "openai"}, "no model 'wordllama-256'"),
     ("DEFAULT_EMBEDDING_DIMENSIONS", {"DEFAULT_EMBEDDING_DIMENSIONS": 100}, "64, 128, 256 dimensions, not of 100"),
     ("WORK_SETTINGS_FILE", {"WORK_SETTINGS": {"llm_config.extras": {"top_p": 1}}}, "local's extractive takes none"),
+    ("WORK_SETTINGS_FILE", {"WORK_SETTINGS": {"llm_config.max_tokens": 5000}}, "must be at most 4096 for extractive"),
     ("GROQ_API_KEY", {"DEFAULT_CHAT_PROVIDER": "groq", "DEFAULT_CHAT_MODEL": "llama-3.1-8b-instant"}, "Not set, and"),
     ("AZURE_OPENAI_ENDPOINT", {**AZURE, "NOOBLE_PROVIDERS": {"azure_openai": {"api_key": "any"}}}, "Not set, and"),
     (
@@ -257,6 +258,13 @@ def test_a_value_that_nothing_could_come_of_is_refused(name: str, given: dict[st
     assert why in line
     assert f"Example: {name}=" in str(caught.value)
     assert "hidden" not in str(caught.value)
+
+
+def test_a_longest_answer_that_the_deployment_does_not_set_is_brought_down_to_its_model() -> None:
+    ollama = {"base_url": "http://localhost:11434/v1", "context_window": 4096}
+    names = {"DEFAULT_CHAT_PROVIDER": "ollama", "DEFAULT_CHAT_MODEL": "qwen3:8b"}
+    with override_settings(NOOBLE_PROVIDERS={"ollama": ollama}, **names):
+        checks.require_environment()
 
 
 def test_a_model_that_only_the_service_can_know_is_taken() -> None:
