@@ -86,3 +86,23 @@ def after(environment: dict[str, str], application: psycopg.Connection, migratio
     migrated(environment, "agents", migration)
     found = application.execute("SELECT fallback_models FROM agents_agentversion ORDER BY number")
     return [row[0] for row in found]
+
+
+def test_the_code_before_is_left_no_concurrency_but_what_an_operator_has_set(empty: dict[str, str]) -> None:
+    migrated(empty, "tenants", "0008")
+    with psycopg.connect(empty["DATABASE_URL"], autocommit=True) as application:
+        application.execute("SET ROLE nooble_operator")
+        seeded = concurrencies(application)
+        assert seeded == {"free": None, "advance": 10, "professional": 20, "enterprise": 50}
+        edit = """UPDATE tenants_tier SET defaults = '{"processing_config.concurrency": 7}' WHERE name = 'enterprise'"""
+        application.execute(edit)
+        migrated(empty, "tenants", "0007")
+        assert concurrencies(application) == {**dict.fromkeys(seeded), "enterprise": 7}
+        migrated(empty, "tenants", "0008")
+        assert concurrencies(application) == {**seeded, "enterprise": 7}
+
+
+def concurrencies(application: psycopg.Connection) -> dict[str, int | None]:
+    """By tier, what its defaults say of how much of a tenant's work is under way at once."""
+    found = application.execute("SELECT name, defaults -> 'processing_config.concurrency' FROM tenants_tier")
+    return dict(found.fetchall())
