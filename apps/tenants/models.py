@@ -51,6 +51,7 @@ class Tier(models.Model):
 
     class Meta:
         ordering = ["position", "name"]
+        constraints = [models.CheckConstraint(condition=Q(requests_per_minute__gt=0), name="tier_requests_per_minute")]
 
     def __str__(self) -> str:
         return self.title

@@ -221,6 +221,12 @@ def test_seeding_again_changes_no_edit(tier: Tier) -> None:
     assert {row["name"] for row in migration.TIERS} == set(NAMES)
 
 
+def test_a_tier_without_any_requests_is_refused_whoever_writes_it(tier: Tier) -> None:
+    with operator_scope("test"), pytest.raises(IntegrityError, match="tier_requests_per_minute"):
+        Tier.objects.filter(pk=EDITED).update(requests_per_minute=0)
+    assert Tier.objects.get(pk=EDITED).requests_per_minute == tier.requests_per_minute
+
+
 def test_a_number_of_requests_that_somebody_has_set_is_not_seeded(tier: Tier) -> None:
     limits = import_module("apps.tenants.migrations.0010_request_limits")
     owner, tiers = connections["owner"], Tier.objects.using("owner")
