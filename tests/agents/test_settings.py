@@ -6,6 +6,7 @@ import pytest
 
 from apps.agents import services
 from apps.agents.models import AgentVersion
+from apps.core.configuration import SETTINGS, Level
 from apps.core.db import unit_of_work
 from tests.api.test_authentication import check_problem
 from tests.personas import Persona
@@ -38,6 +39,21 @@ def test_an_agent_that_could_not_answer_is_not_saved(owner: Persona, llm: dict[s
     agent = owner.api.post(AGENTS, body, format="json").json()
     check_problem(owner.api.patch(f"{AGENTS}/{agent['id']}", {"llm": llm}, format="json"), 400, code)
     assert owner.api.get(AGENTS).json()["results"] == [agent]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, setting in SETTINGS.items() if setting.maximum is not None and Level.AGENT in setting.levels],
+)
+def test_a_number_out_of_its_settings_range_is_refused_as_the_schema_says(owner: Persona, name: str) -> None:
+    section, _, member = name.partition("_config.")
+    least, most = SETTINGS[name].minimum, SETTINGS[name].maximum
+    assert least is not None
+    assert most is not None
+    for value in (least - 1, most + 1):
+        body = {"slug": "helper", "name": "Helper", section: {member: value}}
+        problem = check_problem(owner.api.post(AGENTS, body, format="json"), 400, "invalid_request")
+        assert [error["field"] for error in problem["errors"]] == [f"{section}.{member}"]
 
 
 def test_an_agent_says_how_long_a_call_may_take_and_how_often_it_is_made_again(owner: Persona) -> None:

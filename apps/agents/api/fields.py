@@ -1,37 +1,27 @@
 """Fields that hold settings of the cascade."""
 
-from collections.abc import Callable
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.core.configuration import SETTINGS, InvalidSettingError
-from apps.providers import choices
+from apps.providers import choices, extras
 
 #: Of extras, as the schema shows them.
 _EXTRAS = {"type": "object", "additionalProperties": {"oneOf": [{"type": "number"}, {"type": "string"}]}}
-
-
-def accepted_as(name: str) -> Callable[[Any], None]:
-    """A field's validator: refuse a value that the setting of that name does not accept."""
-
-    def validate(value: Any) -> None:
-        try:
-            SETTINGS[name].accept(value)
-        except InvalidSettingError as error:
-            [problem] = error.errors
-            raise serializers.ValidationError(problem.detail, code=problem.code) from error
-
-    return validate
 
 
 @extend_schema_field({**_EXTRAS, "nullable": True})
 class ExtrasField(serializers.JSONField):
     """What only the agent's provider takes. Which that is decides what it may be, when the agent is saved."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(validators=[accepted_as("llm_config.extras")], **options)
+    def to_internal_value(self, data: Any) -> Any:
+        try:
+            return SETTINGS[extras.SETTING].accept(super().to_internal_value(data))
+        except InvalidSettingError as error:
+            [problem] = error.errors
+            raise serializers.ValidationError(problem.detail, code=problem.code) from error
 
 
 class FallbackModelsField(serializers.ListField):

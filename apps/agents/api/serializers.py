@@ -9,7 +9,7 @@ from apps.agents.api.fields import ExtrasField, FallbackModelsField
 from apps.agents.models import DEFAULT_PROMPT, Agent, AgentShare, AgentVersion, Conversation, Message, Run
 from apps.agents.runs import FINISHED
 from apps.agents.types import Author, Payer, RunStatus
-from apps.core.api.fields import FailureField
+from apps.core.api.fields import FailureField, number_field
 from apps.core.api.schema import example
 from apps.core.configuration import SETTINGS
 from apps.core.headers import MAX_COLLECTIONS
@@ -25,8 +25,8 @@ WHEN_INTERRUPTED = SETTINGS["llm_config.on_interrupted_stream"]
 class TemperaturesRequestSerializer(serializers.Serializer[Any]):
     """Temperatures for questions that documents are searched for (`rag`), and for those that none are (`chat`)."""
 
-    rag = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
-    chat = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
+    rag = number_field(TEMPERATURE.name, required=False, allow_null=True)
+    chat = number_field(TEMPERATURE.name, required=False, allow_null=True)
 
 
 class TemperaturesSerializer(serializers.Serializer[Any]):
@@ -41,15 +41,11 @@ class LLMRequestSerializer(serializers.Serializer[Any]):
 
     provider = serializers.CharField(max_length=64, required=False, allow_null=True)
     model = serializers.CharField(max_length=128, required=False, allow_null=True)
-    temperature = serializers.FloatField(min_value=0, max_value=2, required=False, allow_null=True)
+    temperature = number_field(TEMPERATURE.name, required=False, allow_null=True)
     temperature_by_query_type = TemperaturesRequestSerializer(required=False)
-    max_tokens = serializers.IntegerField(min_value=1, max_value=128_000, required=False, allow_null=True)
-    timeout_seconds = serializers.IntegerField(
-        min_value=1, max_value=600, required=False, allow_null=True, help_text=TIMEOUT.help
-    )
-    retry_attempts = serializers.IntegerField(
-        min_value=0, max_value=10, required=False, allow_null=True, help_text=RETRIES.help
-    )
+    max_tokens = number_field("llm_config.max_tokens", required=False, allow_null=True)
+    timeout_seconds = number_field(TIMEOUT.name, required=False, allow_null=True, help_text=TIMEOUT.help)
+    retry_attempts = number_field(RETRIES.name, required=False, allow_null=True, help_text=RETRIES.help)
     on_interrupted_stream = serializers.ChoiceField(
         choices=WHEN_INTERRUPTED.choices, required=False, allow_null=True, help_text=WHEN_INTERRUPTED.help
     )
@@ -60,8 +56,8 @@ class RagRequestSerializer(serializers.Serializer[Any]):
     """What the agent sets itself; null, or left out: the tier's or the deployment's."""
 
     collections = serializers.ListField(child=serializers.UUIDField(), required=False, max_length=MAX_COLLECTIONS)
-    max_results = serializers.IntegerField(min_value=1, max_value=50, required=False, allow_null=True)
-    similarity_threshold = serializers.FloatField(min_value=0, max_value=1, required=False, allow_null=True)
+    max_results = number_field("rag_config.max_results", required=False, allow_null=True)
+    similarity_threshold = number_field("rag_config.similarity_threshold", required=False, allow_null=True)
     query_expansion_enabled = serializers.BooleanField(
         required=False, allow_null=True, help_text=SETTINGS["rag_config.query_expansion_enabled"].help
     )
@@ -152,8 +148,8 @@ class PreferencesSerializer(serializers.Serializer[Any]):
 
     provider = serializers.CharField(max_length=64, required=False)
     model = serializers.CharField(max_length=128, required=False)
-    temperature = serializers.FloatField(min_value=0, max_value=2, required=False)
-    max_tokens = serializers.IntegerField(min_value=1, max_value=128_000, required=False)
+    temperature = number_field(TEMPERATURE.name, required=False)
+    max_tokens = number_field("llm_config.max_tokens", required=False)
 
 
 @example(examples.CHAT_REQUEST)

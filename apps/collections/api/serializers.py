@@ -7,7 +7,7 @@ from rest_framework import serializers
 from apps.collections.api import examples
 from apps.collections.models import Chunk, Collection, Document, EmbeddingSpace
 from apps.collections.types import DocumentStatus, Mode
-from apps.core.api.fields import FailureField, MetadataField
+from apps.core.api.fields import FailureField, MetadataField, number_field
 from apps.core.api.schema import example
 from apps.gateway.types import TokenSource
 
@@ -20,7 +20,7 @@ class EmbeddingRequestSerializer(serializers.Serializer[Any]):
 
     provider = serializers.CharField(max_length=64, required=False)
     model = serializers.CharField(max_length=128, required=False)
-    dimensions = serializers.IntegerField(min_value=8, max_value=4000, required=False)
+    dimensions = number_field("embedding_config.dimensions", required=False)
 
 
 class EmbeddingSerializer(serializers.Serializer[Any]):
@@ -39,8 +39,8 @@ class CollectionRequestSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=200)
     language = serializers.CharField(max_length=32, default="english")
     embedding = EmbeddingRequestSerializer(required=False)
-    chunk_size = serializers.IntegerField(min_value=64, max_value=4096, required=False)
-    chunk_overlap = serializers.IntegerField(min_value=0, max_value=2048, required=False)
+    chunk_size = number_field("processing_config.chunk_size", required=False)
+    chunk_overlap = number_field("processing_config.chunk_overlap", required=False)
 
 
 @example(examples.COLLECTION_CHANGE)
@@ -139,8 +139,8 @@ class SearchRequestSerializer(serializers.Serializer[Any]):
     """What to look for; limit and threshold default to the tenant's tier."""
 
     query = serializers.CharField(max_length=MAX_QUESTION_CHARACTERS)
-    limit = serializers.IntegerField(min_value=1, max_value=50, required=False)
-    similarity_threshold = serializers.FloatField(min_value=0, max_value=1, required=False)
+    limit = number_field("rag_config.max_results", required=False)
+    similarity_threshold = number_field("rag_config.similarity_threshold", required=False)
     mode = serializers.ChoiceField(choices=get_args(Mode), default="hybrid")
 
 

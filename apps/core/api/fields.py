@@ -1,6 +1,7 @@
 """Fields that several rooms have."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
@@ -8,8 +9,17 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.core.api.parsers import TOO_DEEP, is_too_deep
+from apps.core.configuration import SETTINGS
 
 MAX_METADATA_BYTES = 16 * 1024
+
+_NUMBERS: Mapping[type, type[Any]] = {int: serializers.IntegerField, float: serializers.FloatField}
+
+
+def number_field(name: str, **options: Any) -> Any:
+    """A field with the type and the range of the setting of that name, a number; ``options`` are the field's own."""
+    setting = SETTINGS[name]
+    return _NUMBERS[setting.type](min_value=setting.minimum, max_value=setting.maximum, **options)
 
 
 @extend_schema_field(OpenApiTypes.OBJECT)
