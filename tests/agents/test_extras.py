@@ -40,10 +40,10 @@ def test_an_agent_has_extras_of_its_provider_as_a_whole_until_it_takes_them_back
 @pytest.mark.parametrize(
     ("extras", "field"),
     [
-        ({"n": 2}, "llm_config.extras.n"),
-        ({"top_p": 7}, "llm_config.extras.top_p"),
-        ({"top_p": 10**400}, "llm_config.extras.top_p"),
-        ({"seed": "x" * 100_000}, "llm_config.extras.seed"),
+        ({"n": 2}, "llm.extras.n"),
+        ({"top_p": 7}, "llm.extras.top_p"),
+        ({"top_p": 10**400}, "llm.extras.top_p"),
+        ({"seed": "x" * 100_000}, "llm.extras.seed"),
         ({f"x{number}": 1 for number in range(17)}, "llm.extras"),
         ({"x" * 65: 1}, "llm.extras"),
         ([], "llm.extras"),

@@ -41,6 +41,12 @@ def test_an_agent_that_could_not_answer_is_not_saved(owner: Persona, llm: dict[s
     assert owner.api.get(AGENTS).json()["results"] == [agent]
 
 
+def test_an_answer_that_is_too_long_for_its_model_is_refused_where_it_was_sent(owner: Persona) -> None:
+    body = {"slug": "helper", "name": "Helper", "llm": {"max_tokens": 4097}}
+    problem = check_problem(owner.api.post(AGENTS, body, format="json"), 400, "invalid_setting")
+    assert [error["field"] for error in problem["errors"]] == ["llm.max_tokens"]
+
+
 @pytest.mark.parametrize(
     "name",
     [name for name, setting in SETTINGS.items() if setting.maximum is not None and Level.AGENT in setting.levels],

@@ -353,5 +353,11 @@ def changes_of(wanted: dict[str, Any]) -> dict[str, Any]:
     return changes | ({"settings": settings} if settings else {})
 
 
+def member_of(name: str) -> str:
+    """Where an agent request's body has a setting: ``llm_config.extras`` → ``llm.extras``."""
+    section, dot, member = name.partition(".")
+    return f"{section.removesuffix('_config')}{dot}{member}"
+
+
 def _milliseconds(start: Any, end: Any) -> int | None:
     return None if start is None or end is None else round((end - start).total_seconds() * 1000)

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from apps.agents.api.serializers import (
     MessageSerializer,
     RunSerializer,
     changes_of,
+    member_of,
     present_agent,
 )
 from apps.agents.contexts import ChatBody
@@ -29,6 +31,7 @@ from apps.agents.models import Agent, Conversation, Message, Run
 from apps.collections.errors import CollectionNotFoundError, EmbeddingSpaceMismatchError
 from apps.core.api import idempotency
 from apps.core.api.schema import raises
+from apps.core.configuration import InvalidSettingError
 from apps.core.errors import FieldError, PreferenceConflictError, SlugTakenError, TooLargeError
 from apps.providers import choices
 from apps.tenants import entry
@@ -42,6 +45,12 @@ class AgentViewSet(TenantViewSet):
     scope = Scope.MANAGE
     queryset = Agent.objects.all()
     serializer_class = AgentSerializer
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """What is wrong with a setting stands where the client sent it, as what is wrong with a value does."""
+        if isinstance(exc, InvalidSettingError):
+            exc.errors = tuple(replace(error, field=member_of(error.field)) for error in exc.errors)
+        return super().handle_exception(exc)
 
     @extend_schema(parameters=[AgentQuerySerializer])
     @in_unit_of_work
