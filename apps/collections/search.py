@@ -35,7 +35,8 @@ class SpaceQuery:
     """A space to search, and the question as that space's own model embeds it."""
 
     space_id: UUID
-    #: As many numbers as the space has dimensions; None for a lexical search.
+    #: As many numbers as the space has dimensions; None for a lexical search, and for a wording that an earlier
+    #: delivery did not embed.
     vector: Sequence[float] | None = None
     #: The least cosine similarity, -1 to 1, that a chunk of this space is found with.
     similarity_threshold: float = 0.0
