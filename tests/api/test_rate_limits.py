@@ -1,4 +1,4 @@
-"""A tenant makes as many requests in a minute as its plan says, and every answer tells it how it stands."""
+"""A tenant makes as many requests in a minute as its plan says, and answers tell it how it stands."""
 
 import re
 import threading
@@ -17,7 +17,7 @@ from apps.core.db import operator_scope, unit_of_work
 from apps.core.errors import RateLimitedError
 from apps.core.models import IdempotentResponse
 from apps.tenants import services, throttling
-from apps.tenants.models import ApiKey, Tier
+from apps.tenants.models import ApiKey, Tenant, Tier
 from tests.api import openapi
 from tests.api.test_authentication import AGENTS, check_problem, client
 from tests.api.test_idempotency import agent_body, post
@@ -80,7 +80,7 @@ def time_passed(persona: Persona, *, seconds: int) -> None:
         redis.pexpire(window, redis.pttl(window) - seconds * 1000)
 
 
-def test_every_answer_says_how_the_tenant_stands(tenant: Persona, limit: Limit) -> None:
+def test_every_answer_to_what_is_counted_says_how_the_tenant_stands(tenant: Persona, limit: Limit) -> None:
     limit(4)
     answers = [
         tenant.api.get(AGENTS),
@@ -230,6 +230,22 @@ def test_without_redis_requests_pass_and_are_counted_when_it_is_back(
     monkeypatch.setattr(breaker, "_silent_until", 0.0)
     assert statuses(tenant, LIMIT + 1) == [200, 200, 429]
     assert counters.read("requests_unlimited")[()] - before == LIMIT + 3
+
+
+def test_what_is_refused_before_it_is_counted_is_told_nothing(tenant: Persona) -> None:
+    _, narrow = services.issue_key(tenant.ctx, name="narrow", scopes=["usage"])
+    refused = [
+        tenant.api.get(AGENTS, headers={"Accept": "text/html"}),
+        tenant.api.get("/api/v1/no-such-thing"),
+        client("nbl_" + "0" * 10 + "_" + "0" * 64).get(AGENTS),
+        client(narrow).get(AGENTS),
+    ]
+    with operator_scope("test"):
+        Tenant.objects.filter(pk=tenant.tenant.pk).update(is_active=False)
+    refused.append(tenant.api.get(AGENTS))
+    assert [answer.status_code for answer in refused] == [406, 404, 401, 403, 403]
+    assert not any({"RateLimit", "RateLimit-Policy"} & set(answer.headers) for answer in refused)
+    assert keys(tenant) == []
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.2, "1"), (1.0, "1"), (1.2, "2"), (60.0, "60")])

@@ -30,7 +30,8 @@ _END_OF_SENTENCE = re.compile(r"\.(?=\s|$)")
 _RETRY_AFTER = {"Retry-After": {"description": "How many seconds to wait.", "schema": {"type": "integer"}}}
 #: With what a plan's limit of requests is told, wherever an answer may have it.
 _RATE_LIMITS = {
-    "RateLimit-Policy": "What the tenant's plan allows: `q` requests in `w` seconds. Absent where it sets no limit.",
+    "RateLimit-Policy": "What the tenant's plan allows: `q` requests in `w` seconds. Absent where it sets no limit, "
+    "where the request was refused before it was counted, and while the limits are out of order.",
     "RateLimit": "What is left of it: `r` requests, and no more for `t` seconds. Absent where the policy is.",
 }
 _EXAMPLE_FIELDS = (FieldError(field="name", code="required", detail="This field is required."),)
@@ -135,7 +136,7 @@ class Schema(AutoSchema):
         return str(getattr(self.view, "action", ""))
 
     def _add_rate_limits(self, responses: dict[str, Any]) -> None:
-        """Every answer has them but one: without a valid key no plan is known."""
+        """Any answer may have them but one: without a valid key no plan is known."""
         for status, response in responses.items():
             if status != "401":
                 limits = {name: self._rate_limit(name).ref for name in _RATE_LIMITS}
