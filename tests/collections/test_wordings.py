@@ -67,7 +67,12 @@ def test_the_score_says_how_near_it_is_to_being_the_first_of_every_ranking() -> 
     assert first.score == pytest.approx(1)
     assert second.score == pytest.approx(2 / 3 * 61 / 62)
     assert third.score == pytest.approx(1 / 3 * 61 / 63)
-    assert (second.vector_score, second.lexical_score) == (0.5, 0.5)
+
+
+def test_its_other_scores_are_those_of_the_first_ranking_that_has_it() -> None:
+    rankings = [ranking(A, score=0.9), ranking(B, A, score=0.7), ranking(A, B, score=0.5)]
+    other = {hit.chunk_id: (hit.vector_score, hit.lexical_score) for hit in fusion.fused(rankings, limit=2)}
+    assert other == {A: (0.9, 0.9), B: (0.7, 0.7)}
 
 
 # With vectors of a provider
