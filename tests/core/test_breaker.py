@@ -50,6 +50,11 @@ def test_nobody_waits_again_and_again_for_a_redis_that_is_silent(server: SilentS
     assert server.connections() == 1
 
 
+@pytest.mark.parametrize("wait", ["socket_connect_timeout", "socket_timeout"])
+def test_a_request_that_has_to_wait_for_it_waits_less_than_a_second(server: SilentServer, wait: str) -> None:
+    assert breaker.client().connection_pool.connection_kwargs[wait] < 1
+
+
 def test_after_a_pause_it_is_asked_again(server: SilentServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaker, "PAUSE_SECONDS", 0.0)
     assert answers(2) == [None] * 2
