@@ -7,7 +7,7 @@ from django.conf import settings
 from kombu.utils.scheduling import cycle_by_name
 
 from nooble import queues
-from nooble.turns import ByTier
+from nooble.turns import WEIGHTS, ByTier
 
 TIERS = {"query.enterprise", "query.professional", "query.advance", "query.free"}
 
@@ -39,6 +39,17 @@ def test_where_all_have_work_the_greater_tiers_have_more_turns_and_none_has_none
     }
     # Evenly: the lowest tier waits for one round at most.
     assert all("query.free" in taken[start : start + 15] for start in range(0, 150, 15))
+
+
+def test_every_tier_that_has_queues_has_a_weight() -> None:
+    assert set(WEIGHTS) == set(queues.TIERS)
+
+
+def test_the_sweepers_work_has_as_many_turns_as_the_greatest_tiers() -> None:
+    used = cycle()
+    used.update([*queues.of("query"), *queues.of(queues.MAINTENANCE)])
+    taken = Counter(turns(used, 230, {*TIERS, queues.MAINTENANCE}))
+    assert taken[queues.MAINTENANCE] == taken["query.enterprise"] == 80
 
 
 def test_a_tier_that_is_alone_has_all_turns() -> None:
