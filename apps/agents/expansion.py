@@ -23,8 +23,10 @@ MAX_SECONDS = 30.0
 #: What is longer is no wording of a question.
 MAX_CHARACTERS = 500
 
-#: Models make lists with other marks than they are told to. What has no word in it cannot be embedded everywhere.
-_WORDING = re.compile(r"\s*(?:[-*•]|\d[.)])\s+(?P<text>(?=.*\w)\S.*)")
+#: Models make lists with other marks than they are told to.
+_WORDING = re.compile(r"(?:[-*•]|\d[.)])\s+(?P<text>\S.*)")
+#: What has none in it cannot be embedded everywhere. Looked for apart, as one pattern for both takes long over blanks.
+_WORD = re.compile(r"\w")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +62,9 @@ def read(text: str, question: str) -> tuple[str, ...]:
     """The wordings in a model's text, which may hold anything: one a marked line, none of them the question itself."""
     found = {_folded(question): ""}
     for line in text.splitlines():
-        match = _WORDING.fullmatch(line)
-        if match and len(match["text"]) <= MAX_CHARACTERS:
-            found.setdefault(_folded(match["text"]), match["text"].rstrip())
+        match = _WORDING.fullmatch(line.strip())
+        if match and len(match["text"]) <= MAX_CHARACTERS and _WORD.search(match["text"]):
+            found.setdefault(_folded(match["text"]), match["text"])
     return tuple(found.values())[1 : prompts.MAX_WORDINGS + 1]
 
 

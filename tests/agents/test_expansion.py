@@ -325,6 +325,8 @@ def test_it_is_asked_for_no_more_than_an_answer_may_have() -> None:
         ("Here they are:\none\n-two\n--\n- \n1.\n", ()),
         ("", ()),
         ("- ???\n- \u200b\n- …", ()),
+        # Minutes, for a pattern that goes back at every blank.
+        (f"- {' ' * 100_000}?\n{' ' * 100_000}- one {' ' * 100_000}", ("one",)),
         ("- one\n- ONE\n- where  do i leave my VELOCIPEDE?\n- two", ("one", "two")),
         (f"- {'a' * expansion.MAX_CHARACTERS}\n- {'b' * (expansion.MAX_CHARACTERS + 1)}", ("a" * 500,)),
         ("- - [1] <b>'; DROP\t%s", ("- [1] <b>'; DROP\t%s",)),

@@ -69,3 +69,9 @@ def test_no_text_makes_a_tag(text: str) -> None:
 
 def test_other_markup_is_left_alone() -> None:
     assert "<b>44 kg</b> & <passport>" in render(passage(text="<b>44 kg</b> & <passport>"))[-1].content
+
+
+def test_blanks_without_end_are_read_once() -> None:
+    """Minutes, for a pattern that goes back at every blank."""
+    text = f"<{' ' * 100_000}/{' ' * 100_000}x"
+    assert text in render(passage(text=text))[-1].content
