@@ -21,11 +21,7 @@ SLOTS_KEPT = timedelta(days=2)
 
 def republish(models: Iterable[type[WorkItem]]) -> int:
     """Publish the rows of the work list that are due, have room, and that nobody works on; returns how many."""
-    count = 0
-    for model in models:
-        with operator_scope("sweeper", level=logging.DEBUG):
-            count += publication.republish(model) + publication.admit_left(model)
-    return count
+    return sum(_republish(model) for model in models)
 
 
 def unfinished(model: type[WorkItem]) -> tuple[int, float]:
@@ -50,3 +46,14 @@ def claim_slot(name: str, *, seconds: int) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+def _republish(model: type[WorkItem]) -> int:
+    with operator_scope("sweeper", level=logging.DEBUG):
+        count = publication.republish(model)
+        left = publication.left_waiting(model)
+    for tenant_id, share in left:
+        # A transaction each: until it ends, whoever hands in work of that tenant waits for it.
+        with operator_scope("sweeper", level=logging.DEBUG):
+            count += publication.admit_of(model, tenant_id, share)
+    return count

@@ -37,16 +37,31 @@ def admit(ctx: ExecutionContext, model: type[WorkItem]) -> int:
 
     The caller is in the context's unit of work, and has done there what else it does.
     """
-    return _admit(model, ctx.tenant_id, _share(ctx))
+    return admit_of(model, ctx.tenant_id, _share(ctx))
 
 
-def admit_left(model: type[WorkItem], *, limit: int = 500) -> int:
-    """Admit what is due, waits, and was not admitted when it could have been, of so many tenants; returns how many.
+def admit_of(model: type[WorkItem], tenant_id: UUID, share: int) -> int:
+    """The same of any tenant; the caller is in the operator's scope, and admits one tenant in a transaction."""
+    db.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{model._meta.db_table} {tenant_id}"])
+    room = _room(model, tenant_id, share)
+    if room <= 0:
+        return 0
+    waiting = _waiting(model).filter(Q(tenant_id=tenant_id)).order_by("id")
+    return sum(_publish(item, 1) for item in waiting.select_for_update(skip_locked=True, no_key=True)[:room])
 
-    That is work that was put off, and work whose predecessor's worker died. The caller is in the operator's scope.
+
+def left_waiting(model: type[WorkItem]) -> list[tuple[UUID, int]]:
+    """The tenants of which work is due and waits although there is room for it, each with its share.
+
+    That is work that was put off, and work whose predecessor's worker died. The caller is in the operator's scope. One
+    look into the index for each tenant: a backlog of thousands is passed over.
     """
-    oldest = _waiting(model).order_by("tenant_id", "available_at", "id").distinct("tenant_id")
-    return sum(_admit(model, item.tenant_id, _share_of(item)) for item in oldest[:limit])
+    found, last = [], UUID(int=0)
+    while item := _waiting(model).filter(Q(tenant_id__gt=last)).order_by("tenant_id", "id").first():
+        last, share = item.tenant_id, _share_of(item)
+        if _room(model, last, share) > 0:
+            found.append((last, share))
+    return found
 
 
 def republish(model: type[WorkItem], *, limit: int = 500) -> int:
@@ -55,6 +70,7 @@ def republish(model: type[WorkItem], *, limit: int = 500) -> int:
     A row whose lease ran out had a worker that died: it goes at once. A row that was never claimed may only be waiting
     in a long queue, so each publication doubles the time to the next. The caller is in the operator's scope.
     """
+    # That they have a message goes without saying, but not for the index of those that have one.
     due = work.free(model).filter(_worker_died() | _message_late(), publications__gt=0).order_by("published_at")
     items = due.select_for_update(skip_locked=True, no_key=True)[:limit]
     # A worker that died had been reached: what is waited for anew is one message.
@@ -68,14 +84,10 @@ def unfinished(model: type[WorkItem]) -> tuple[int, float]:
     return rows.count(), oldest.total_seconds() if oldest else 0.0
 
 
-def _admit(model: type[WorkItem], tenant_id: UUID, share: int) -> int:
-    db.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{model._meta.db_table} {tenant_id}"])
-    own = Q(tenant_id=tenant_id)
-    room = share - model._default_manager.filter(own, Q(status__in=model.unfinished), publications__gt=0).count()
-    if room <= 0:
-        return 0
-    waiting = _waiting(model).filter(own).order_by("available_at", "id")
-    return sum(_publish(item, 1) for item in waiting.select_for_update(skip_locked=True, no_key=True)[:room])
+def _room(model: type[WorkItem], tenant_id: UUID, share: int) -> int:
+    """How many more of the tenant's rows may have a message."""
+    own = Q(tenant_id=tenant_id, status__in=model.unfinished)
+    return share - model._default_manager.filter(own, publications__gt=0).count()
 
 
 def _publish(item: WorkItem, publications: object) -> bool:

@@ -85,9 +85,7 @@ def work_indexes(name: str, unfinished: Q) -> list[models.Index]:
         # Serves the count of a tenant's share, and the sweeper, which looks for what nobody works on.
         models.Index(fields=["tenant_id"], name=f"{name}_under_way", condition=unfinished & Q(publications__gt=0)),
         # Serves the choice of the next: a tenant's oldest, and the sweeper, which looks for each tenant's.
-        models.Index(
-            fields=["tenant_id", "available_at", "id"], name=f"{name}_waiting", condition=unfinished & Q(publications=0)
-        ),
+        models.Index(fields=["tenant_id", "id"], name=f"{name}_waiting", condition=unfinished & Q(publications=0)),
     ]
 
 

@@ -1,6 +1,7 @@
 """How much of a tenant's work has a message at once, and who is next."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from apps.agents.models import Conversation, Run
-from apps.core import delivery, maintenance, publication
+from apps.core import delivery, maintenance, publication, work
 from apps.core.context import ExecutionContext, ProcessingConfig
 from apps.core.db import unit_of_work
 from apps.core.errors import BusyError, NoobleError
@@ -19,6 +20,7 @@ from apps.core.ids import new_id
 from tests.personas import MakeTenant, Persona
 
 SHARE = 3
+SECONDS = 20
 
 
 @pytest.fixture
@@ -83,6 +85,13 @@ def deliver(persona: Persona, run: UUID, error: NoobleError | None = None) -> No
     delivery.drive(context(persona), Run, run, task_id="t", perform=perform, give_up=lambda *_: None)
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
 def test_of_much_work_a_tenants_share_is_published_the_oldest_first(tenant: Persona, sent: list[UUID]) -> None:
     runs = write(tenant, 5)
     assert sent == runs[:SHARE]
@@ -117,6 +126,62 @@ def test_what_is_put_off_makes_room_and_comes_back_when_it_is_due(tenant: Person
     assert sent == runs
     deliver(tenant, runs[1])
     assert sent == [*runs, runs[0]]
+
+
+def test_what_was_put_off_keeps_its_place(tenant: Persona, sent: list[UUID]) -> None:
+    runs = write(tenant, 3 * SHARE)
+    deliver(tenant, runs[0], BusyError())
+    change(tenant, runs[0], available_at=Now())
+    deliver(tenant, runs[1])
+    assert sent == [*runs[: SHARE + 1], runs[0]]
+
+
+def test_what_an_old_message_brings_back_has_its_place_in_the_share(tenant: Persona, sent: list[UUID]) -> None:
+    runs = write(tenant, SHARE + 2)
+    deliver(tenant, runs[0], BusyError())
+    change(tenant, runs[0], available_at=Now())
+    with unit_of_work(tenant.ctx):
+        assert work.claim(Run, runs[0], task_id="t")
+    deliver(tenant, runs[1])
+    assert sent == runs[: SHARE + 1]
+
+
+def test_the_sweeper_comes_to_every_tenant_however_many_have_no_room(make_tenant: MakeTenant, sent: list[UUID]) -> None:
+    tenants = sorted((make_tenant() for _ in range(3)), key=lambda each: each.tenant.pk)
+    *_, late = [write(each, 2 * SHARE) for each in tenants]
+    for run in late[:SHARE]:
+        change(tenants[-1], run, status="succeeded")
+    before = len(sent)
+    maintenance.republish([Run])
+    assert sent[before:] == late[SHARE:]
+    for persona in tenants:
+        with unit_of_work(persona.ctx):
+            Run.objects.update(status="cancelled")
+
+
+def test_a_tenant_that_is_handing_in_keeps_the_sweeper_from_no_other(make_tenant: MakeTenant, sent: list[UUID]) -> None:
+    _, second = tenants = sorted((make_tenant() for _ in range(2)), key=lambda each: each.tenant.pk)
+    (*_, waits), _ = runs = [write(each, SHARE + 1) for each in tenants]
+    for persona, (*published, _) in zip(tenants, runs, strict=True):
+        for run in published:
+            change(persona, run, status="cancelled")
+
+    def sweep() -> None:
+        try:
+            maintenance.republish([Run])
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with unit_of_work(second.ctx):
+            publication.admit(context(second), Run)
+            sweeping = pool.submit(sweep)
+            wait_until(lambda: waits in sent)
+            assert not sweeping.done()
+        sweeping.result(timeout=SECONDS)
+    for persona in tenants:
+        with unit_of_work(persona.ctx):
+            Run.objects.update(status="cancelled")
 
 
 def test_the_sweeper_admits_what_a_dead_worker_did_not(tenant: Persona, sent: list[UUID]) -> None:
