@@ -244,8 +244,9 @@ class Unresolved(Held):
 
 @dataclass(frozen=True, kw_only=True)
 class Settlement:
-    """What settling did. ``late``: the operation or the attempt had ended already, so it makes no entry of its own.
+    """What settling did. ``late``: the operation or the attempt had ended already, so it made no entry of its own.
 
+    A settlement that is repeated is late, too: whoever cannot know whether the first made an entry keeps nothing of it.
     ``result`` is the operation's: where it had ended already, not the one of this settlement.
     """
 
@@ -261,7 +262,7 @@ class Settlement:
         """From the function's row, and from what it was called with."""
         return cls(
             operation_id=row["operation_id"],
-            late=row["outcome"] in {"late", "corrected", "contradicted"},
+            late=row["outcome"] != "settled",
             overage_tokens=row["overage_tokens"],
             state=OperationState(row["state"]),
             result=result if row["outcome"] == "settled" else row["result"] or {},

@@ -186,7 +186,7 @@ def test_a_late_answer_after_the_hold_was_given_up_changes_nothing(owner: Person
     sweeping.give_up()
     failed(owner, doubtful)
     settled = till.settle(owner.ctx, doubtful.attempt_id, ESTIMATE, result={"text": "late"})
-    assert (settled.late, settled.state, settled.result) == (False, OperationState.FAILED, {})
+    assert (settled.late, settled.state, settled.result) == (True, OperationState.FAILED, {})
     closed = attempt(owner, doubtful)
     assert (closed.state, closed.input_tokens + closed.output_tokens) == ("lost", 0)
     assert check_books(owner.ctx).entries == 0

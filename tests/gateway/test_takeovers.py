@@ -1,34 +1,26 @@
 """A lease that is lost in the pause before a call is made again: who has the operation then, and under which epoch."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import uuid4
 
 import pytest
-from django.db import connection
 from django.db.models.functions import Now
 
-from apps.collections.models import Collection
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
-from apps.gateway import services as gateway
 from apps.gateway.streaming import Delta
-from apps.gateway.types import Charge, OperationKind, TokenType
 from apps.ledger import till
 from apps.ledger.errors import OperationInProgressError
 from apps.ledger.models import Attempt, Discrepancy, Operation
 from apps.ledger.types import Admitted, Call
 from apps.providers import registry
-from apps.providers.base import Vectors
 from apps.providers.errors import ProviderRateLimitedError, ProviderRefusedError
 from tests.fakes.process import FakeProvider
 from tests.faults.scene import wait_until
 from tests.gateway.streams import done, stream
-from tests.gateway.test_purchase import EMBEDDING, asked, complete, context, counted, fail, operation, states
+from tests.gateway.test_purchase import asked, complete, context, counted, fail, operation, states
 from tests.ledger.test_till import check_books, expire_lease, hold_as_another
 from tests.personas import Persona
 
@@ -139,35 +131,6 @@ def test_what_another_worker_had_called_is_asked_about_before_it_is_called_again
     books = check_books(owner.ctx)
     assert (books.spent_tokens, books.held_tokens) == (counted(fake_provider, owner), 0)
     assert complete(ctx, question) == replace(answer, replayed=True)
-
-
-def test_vectors_of_a_call_that_was_closed_meanwhile_are_not_stored(
-    owner: Persona, fake_provider: FakeProvider
-) -> None:
-    ctx = context(owner, retries=0)
-    charge = Charge(operation=OperationKind.BATCH, token_type=TokenType.EMBEDDING, payload={"batch": uuid4()})
-
-    def close() -> None:
-        try:
-            with unit_of_work(ctx):
-                ours = Attempt.objects.get()
-            till.void(ctx, ours.pk, code="not_seen")
-        finally:
-            connection.close()
-
-    def store(_: Vectors) -> dict[str, Any]:
-        """Writes; and before the call is booked, somebody closes its attempt."""
-        Collection.objects.get_or_create(tenant_id=ctx.tenant_id, slug="kept", name="Kept")
-        with ThreadPoolExecutor(1) as other:
-            other.submit(close).result()
-        return {}
-
-    with pytest.raises(OperationInProgressError):
-        gateway.embed(ctx, charge, ["one", "two"], config=EMBEDDING, store=store)
-    with unit_of_work(ctx):
-        assert not Collection.objects.exists()
-        assert Discrepancy.objects.get(kind="counted_void").amount_tokens == counted(fake_provider, owner)
-    assert (states(owner), check_books(owner.ctx).entries) == (["void"], 0)
 
 
 def test_an_answer_to_a_call_that_its_provider_had_not_seen_yet_is_kept_for_somebody_to_look_at(
