@@ -12,9 +12,9 @@ from django.db import transaction
 from apps.core import clock
 from apps.core.context import ExecutionContext
 from apps.core.db import unit_of_work
+from apps.core.persistence import written
 from apps.gateway.errors import ProviderStillRunningError
 from apps.gateway.offers import Bought, Buyer, E, Offer, R, Received
-from apps.gateway.policy import written
 from apps.gateway.resolution import counts_of
 from apps.ledger import till
 from apps.ledger.errors import OperationEndedError, OperationInProgressError
@@ -32,7 +32,7 @@ def make(ctx: ExecutionContext, offer: Offer[E, R], buyer: Buyer, held: Admitted
     """
     started, seconds = time.monotonic(), timeout(ctx, offer)
     try:
-        with offer.circuit.watching(seconds=seconds, silent=lambda: _received(buyer, held.attempt_id) is None):
+        with offer.circuit.watching(silent=lambda: _received(buyer, held.attempt_id) is None):
             result = yield from offer.send(held.attempt_id, seconds)
     except ProviderError as error:
         if rest := _after_failure(ctx, offer, buyer, held, error):
@@ -78,14 +78,22 @@ def cancel(ctx: ExecutionContext, buyer: Buyer, operation_id: UUID) -> TokenCoun
 
 
 def bought(settlement: Settlement) -> Bought:
-    """What the operation that was settled brought; raises OperationInProgressError or OperationEndedError."""
+    """What the operation that was settled brought, by our call or, where that came late, by another's before it.
+
+    Raises OperationInProgressError or OperationEndedError.
+    """
     if settlement.state is OperationState.PENDING:
         # Whoever closed our attempt meanwhile took its call for lost, or for one that was never made.
         raise OperationInProgressError("Its attempt was closed before its answer came; the work is driven again.")
     if settlement.state is not OperationState.DONE:
         # Late, after an operation that failed or was cancelled meanwhile: there is nothing to answer with.
         raise OperationEndedError("It ended before its answer came. Send it again as a new request.")
-    return Bought(operation_id=settlement.operation_id, result=settlement.result, counts=settlement.counts)
+    return Bought(
+        operation_id=settlement.operation_id,
+        result=settlement.result,
+        counts=settlement.counts,
+        replayed=settlement.late,
+    )
 
 
 def timeout(ctx: ExecutionContext, offer: Offer[E, R]) -> float:

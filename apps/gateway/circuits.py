@@ -23,13 +23,12 @@ from apps.providers.errors import (
     ProviderTimeoutError,
     ProviderUnavailableError,
     ProviderUnreachableError,
-    UnknownModelError,
-    UnsupportedDimensionsError,
+    RequestNotSentError,
 )
 
 logger = logging.getLogger(__name__)
 
-#: A time-out after less is the choice of a tenant, or the end of a run: it says nothing about the model.
+#: A time-out after less is the choice of a tenant, the end of a run or some proxy's: it says nothing about the model.
 PATIENCE_SECONDS = 60.0
 #: Requests may name models: so many are remembered of one adapter.
 MAX_MODELS = 1000
@@ -40,7 +39,8 @@ class Circuit:
 
     While it is closed, calls go out; so many failures in a row open it. While it is open they are refused. When its
     time is over, one call is let through to see how the model is, and the others are refused until that one has ended,
-    or for the same time again. A call that began before the latest of these changes decides nothing any more.
+    or for the same time again: then the next is let through as well. Whichever of them is answered closes it. A call
+    that began before it opened, or before it closed, decides nothing any more.
     """
 
     def __init__(self, provider: str, model: str) -> None:
@@ -50,7 +50,7 @@ class Circuit:
         self._failures = 0
         #: By the monotonic clock; 0: it is closed.
         self._open_until = 0.0
-        #: Raised by every change.
+        #: Raised when it opens and when it closes.
         self._epoch = 0
 
     def require_closed(self) -> None:
@@ -59,19 +59,19 @@ class Circuit:
             raise self._refusal(left)
 
     @contextmanager
-    def watching(self, *, seconds: float, silent: Callable[[], bool]) -> Iterator[None]:
-        """Take note of how a call ends that has so many ``seconds``; ``silent``: whether it has brought nothing so far.
+    def watching(self, *, silent: Callable[[], bool]) -> Iterator[None]:
+        """Take note of how a call ends; ``silent``: whether it has brought nothing so far.
 
         Raises what the call raises, or ProviderCircuitOpenError when calls beside it have opened the circuit since
         :meth:`require_closed`, or one is seeing already.
         """
-        epoch = self._enter()
+        epoch, began = self._enter(), time.monotonic()
         is_well: bool | None = None
         try:
             yield
             is_well = True
         except ProviderError as error:
-            is_well = _verdict(error, was_patient=seconds >= PATIENCE_SECONDS and silent())
+            is_well = _verdict(error, waited=time.monotonic() - began, silent=silent)
             raise
         finally:
             self._leave(epoch, is_well=is_well)
@@ -81,7 +81,7 @@ class Circuit:
             left = self._open_until - time.monotonic()
             if self._open_until and left <= 0:
                 # This call is the one that sees; the others wait for it as they did for the time.
-                self._change(time.monotonic() + settings.PROVIDER_CIRCUIT_SECONDS)
+                self._open_until = time.monotonic() + settings.PROVIDER_CIRCUIT_SECONDS
             epoch = self._epoch
         if left > 0:
             raise self._refusal(left)
@@ -94,9 +94,9 @@ class Circuit:
                 return
             if is_well is not None:
                 self._failures = 0 if is_well else self._failures + 1
-            until = self._until(is_well)
-            if until != self._open_until:
-                self._change(until)
+            was_open, until = bool(self._open_until), self._until(is_well)
+            self._epoch += was_open != bool(until)
+            self._open_until = until
         if until and is_well is False:
             logger.warning("circuit opened", extra={"provider": self._provider, "model": self._model})
             counters.count("circuits_opened", (self._provider, self._model))
@@ -107,10 +107,6 @@ class Circuit:
             return 0.0
         # The one that was to see and has seen nothing makes room for the next.
         return time.monotonic() + (0.0 if is_well is None else settings.PROVIDER_CIRCUIT_SECONDS)
-
-    def _change(self, open_until: float) -> None:
-        self._open_until = open_until
-        self._epoch += 1
 
     def _refusal(self, seconds: float) -> ProviderCircuitOpenError:
         return ProviderCircuitOpenError(
@@ -135,15 +131,14 @@ def of(adapter: object, provider: str, model: str) -> Circuit:
         return of_adapter[model]
 
 
-def _verdict(error: ProviderError, *, was_patient: bool) -> bool | None:
-    """What a call that failed says of its model: it is well, or it is not, or nothing."""
+def _verdict(error: ProviderError, *, waited: float, silent: Callable[[], bool]) -> bool | None:
+    """What a call that failed after so many seconds says of its model: it is well, or it is not, or nothing."""
     match error:
         case ProviderTimeoutError():
-            return False if was_patient else None
+            return False if waited >= PATIENCE_SECONDS and silent() else None
         case ProviderInterruptedError() | ProviderUnavailableError() | ProviderUnreachableError():
             return False
-        case UnknownModelError() | UnsupportedDimensionsError():
-            # Some are known before anything is sent.
+        case RequestNotSentError():
             return None
         case _:
             # Whatever it has answered, it answers.

@@ -25,6 +25,7 @@ from apps.providers.errors import (
     ProviderTimeoutError,
     ProviderUnavailableError,
     ProviderUnreachableError,
+    RequestNotSentError,
 )
 from tests.conformance.conftest import API_KEY, QUESTION, TIMEOUT, Call, Tried
 from tests.fakes.process import FakeProvider
@@ -240,7 +241,7 @@ def test_an_error_is_chained_to_what_caused_it(call: Call, fake: FakeProvider) -
 
 def test_text_that_cannot_be_sent_is_refused_uncounted(call: Call, fake: FakeProvider) -> None:
     error = call.failure("a lone surrogate: \ud800")
-    assert type(error) is ProviderRefusedError
+    assert type(error) is RequestNotSentError
     assert fake.arrivals() == []
 
 

@@ -1,7 +1,7 @@
 """A provider that fails call after call is left alone for a while: nothing is held for it, and nobody waits for it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -23,6 +23,7 @@ from apps.providers.errors import (
     ProviderRefusedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
+    RequestNotSentError,
     UnknownModelError,
 )
 from tests.fakes.process import FakeProvider
@@ -139,6 +140,11 @@ def test_time_outs_of_patient_calls_open_it(
         complete(patient(owner), question)
 
 
+def test_a_proxy_that_gives_up_at_once_says_nothing(owner: Persona, fake_provider: FakeProvider, question: str) -> None:
+    fails(owner, fake_provider, "408", ProviderTimeoutError)
+    assert complete(patient(owner), question).text
+
+
 def test_a_time_out_of_an_answer_that_was_coming_says_nothing(
     owner: Persona, fake_provider: FakeProvider, question: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +220,7 @@ def call(circuit: Circuit, error: BaseException | None = None) -> AbstractContex
 
     @contextmanager
     def under_way() -> Iterator[None]:
-        with suppress(type(error or ValueError())), circuit.watching(seconds=60, silent=lambda: True):
+        with suppress(type(error or ValueError())), circuit.watching(silent=lambda: True):
             yield
             if error:
                 raise error
@@ -271,7 +277,7 @@ def test_what_that_one_sees_decides(due: Circuit, error: NoobleError | None, clo
         assert is_closed(due)
 
 
-@pytest.mark.parametrize("error", [GeneratorExit(), UnknownModelError(), ZeroDivisionError()])
+@pytest.mark.parametrize("error", [GeneratorExit(), RequestNotSentError(), UnknownModelError(), ZeroDivisionError()])
 def test_one_that_has_seen_nothing_lets_the_next_one_see(due: Circuit, error: BaseException) -> None:
     for _ in range(2):
         with call(due, error):
@@ -279,6 +285,19 @@ def test_one_that_has_seen_nothing_lets_the_next_one_see(due: Circuit, error: Ba
     with call(due, ProviderUnavailableError()):
         pass
     assert not is_closed(due)
+
+
+def test_answers_that_take_longer_than_its_time_close_it(due: Circuit, settings: Any) -> None:
+    """Each comes after the next call was let through."""
+    settings.PROVIDER_CIRCUIT_SECONDS = 0.1
+    with ExitStack() as slow:
+        slow.enter_context(call(due))
+        wait_until(lambda: is_closed(due), seconds=10)
+        settings.PROVIDER_CIRCUIT_SECONDS = 60
+        with call(due):
+            slow.close()
+            assert is_closed(due)
+    assert is_closed(due)
 
 
 @pytest.mark.parametrize("error", [None, ProviderUnavailableError()])
@@ -289,6 +308,14 @@ def test_a_call_that_began_before_it_opened_decides_nothing(settings: Any, error
         assert not is_closed(circuit)
         before = circuit._open_until
     assert circuit._open_until == before
+
+
+def test_calls_that_fail_beside_each_other_count_each() -> None:
+    circuit = Circuit("fake", "fake-chat")
+    with ExitStack() as calls:
+        for _ in range(FAILURES):
+            calls.enter_context(call(circuit, ProviderUnavailableError()))
+    assert not is_closed(circuit)
 
 
 def test_of_the_models_that_requests_name_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 from apps.providers.adapters import failures
 from apps.providers.errors import (
     ProviderBadResponseError,
-    ProviderRefusedError,
     ProviderTimeoutError,
+    RequestNotSentError,
 )
 from apps.providers.lines import Line
 
@@ -162,7 +162,7 @@ class Channel:
         except self.http.HTTPError as error:
             raise failures.of_transport(error, self.http, self.name) from error
         except UnicodeEncodeError as error:
-            raise ProviderRefusedError(f"The request for {self.name} holds characters that UTF-8 cannot.") from error
+            raise RequestNotSentError(f"The request for {self.name} holds characters that UTF-8 cannot.") from error
 
     def _id_of(self, response: Any) -> str:
         return str(response.headers.get(self.id_header, ""))

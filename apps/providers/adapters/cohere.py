@@ -28,9 +28,9 @@ from apps.providers.catalog import ModelSpec
 from apps.providers.errors import (
     ProviderBadResponseError,
     ProviderInterruptedError,
-    ProviderRefusedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
+    RequestNotSentError,
 )
 from apps.providers.lines import Line
 
@@ -99,10 +99,10 @@ def _chat(request: ChatRequest) -> dict[str, Any]:
 
 
 def _texts(request: EmbeddingRequest, facts: ModelSpec) -> dict[str, Any]:
-    """The request's body; raises ProviderRefusedError for more texts than one call takes."""
+    """The request's body; raises RequestNotSentError for more texts than one call takes."""
     most = catalog.provider(NAME).max_texts
     if most and len(request.texts) > most:
-        raise ProviderRefusedError(
+        raise RequestNotSentError(
             f"Cohere embeds at most {most} texts in one call, not {len(request.texts)}. Send fewer at once."
         )
     length = vectors.asked_for(request, facts)

@@ -17,7 +17,7 @@ from apps.providers.base import (
     Usage,
 )
 from apps.providers.encodings import wellformed
-from apps.providers.errors import ProviderRefusedError, UnknownModelError, UnsupportedDimensionsError
+from apps.providers.errors import RequestNotSentError, UnknownModelError, UnsupportedDimensionsError
 from apps.providers.extraction import answers
 from apps.providers.lines import Line
 
@@ -72,7 +72,7 @@ class LocalProvider:
             )
         encoded = [wordvectors.encode(wellformed(text)) for text in request.texts]
         if empty := [number for number, encoding in enumerate(encoded) if not encoding.ids]:
-            raise ProviderRefusedError(f"There is nothing to embed in the text at index {empty[0]}: it is empty.")
+            raise RequestNotSentError(f"There is nothing to embed in the text at index {empty[0]}: it is empty.")
         return EmbeddingResult(
             vectors=wordvectors.embed(encoded, dimensions=dimensions),
             usage=Usage(fresh_input_tokens=sum(len(encoding.ids) for encoding in encoded)),

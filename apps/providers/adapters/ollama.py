@@ -14,7 +14,7 @@ from apps.providers import catalog, tokens
 from apps.providers.adapters.openai import OpenAIProvider
 from apps.providers.base import ChatChunk, ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
 from apps.providers.catalog import ModelSpec
-from apps.providers.errors import PromptCutError, ProviderRefusedError
+from apps.providers.errors import PromptCutError, RequestNotSentError
 from apps.providers.lines import Line
 
 #: Of a prompt that is too long, half a context is read. No tokenizer that we know makes that few tokens of a text.
@@ -69,9 +69,9 @@ class OllamaProvider(OpenAIProvider):
         for number, text in enumerate(request.texts):
             counted = tokens.count(text, provider=self._name, model=request.model).tokens
             if not counted:
-                raise ProviderRefusedError(f"There is nothing to embed in the text at index {number}: it is empty.")
+                raise RequestNotSentError(f"There is nothing to embed in the text at index {number}: it is empty.")
             if window and counted > window:
-                raise ProviderRefusedError(
+                raise RequestNotSentError(
                     f"The text at index {number} has about {counted:,} tokens, and {request.model} reads {window:,} of "
                     "them here. Embed shorter texts."
                 )
