@@ -51,7 +51,7 @@ def expand(ctx: ExecutionContext, charge: Charge, question: str, *, cancelled: C
         bought = gateway.complete(hurried, charge, request, provider=ctx.llm_config.provider, cancelled=cancelled)
     except PROVIDER_FAILED as error:
         logger.warning("question is searched for as it is", extra={"run": str(charge.run_id), "code": error.reason})
-        # What may still be tried of it must not be: a later delivery does without, too.
+        # What may still be tried of it must not be: where it was called for, a later delivery does without, too.
         with unit_of_work(ctx):
             operations.abandon(ctx, error, charge=charge)
         return Expansion()

@@ -1,13 +1,13 @@
+from collections.abc import Iterator
+
 from apps.core.errors import BusyError, NoobleError
 from apps.ledger.errors import BudgetExceededError, OperationEndedError, OperationInProgressError
 from apps.ledger.types import TokenCounts
 from apps.providers.errors import (
     ProviderError,
     ProviderNotConfiguredError,
-    ProviderRateLimitedError,
-    ProviderTimeoutError,
-    ProviderUnavailableError,
-    ProviderUnreachableError,
+    UnknownProviderError,
+    UnsupportedOperationError,
 )
 from apps.tenants.errors import CredentialUnreadableError
 
@@ -41,18 +41,27 @@ OF_THE_PAYERS_PROVIDER: tuple[type[NoobleError], ...] = (
     CredentialUnreadableError,
 )
 
-#: What a purchase raises that its provider failed, now or for an earlier driver. Whoever can do without goes on.
-PROVIDER_FAILED: tuple[type[NoobleError], ...] = (*OF_THE_PAYERS_PROVIDER, OperationEndedError)
+#: What a purchase raises that its provider failed, now or for an earlier driver, or is none of this deployment's any
+#: more. Whoever can do without goes on.
+PROVIDER_FAILED: tuple[type[NoobleError], ...] = (
+    *OF_THE_PAYERS_PROVIDER,
+    UnknownProviderError,
+    UnsupportedOperationError,
+    OperationEndedError,
+)
+
+
+def _kinds(error: type[NoobleError]) -> Iterator[type[NoobleError]]:
+    yield error
+    for kind in error.__subclasses__():
+        yield from _kinds(kind)
+
 
 #: What a request that buys something may be answered, as far as it is a client's business.
 PURCHASE_ERRORS: tuple[type[NoobleError], ...] = (
     BudgetExceededError,
     OperationInProgressError,
-    ProviderError,
-    ProviderUnavailableError,
     ProviderNotConfiguredError,
     CredentialUnreadableError,
-    ProviderRateLimitedError,
-    ProviderUnreachableError,
-    ProviderTimeoutError,
+    *_kinds(ProviderError),
 )

@@ -16,21 +16,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Never
 
-import stamina
-
 from apps.core import leases
 from apps.core.context import ExecutionContext
 from apps.core.db import outside_transactions
 from apps.core.errors import NoobleError
 from apps.gateway import attempts, policy
-from apps.gateway.errors import PROVIDER_FAILED, CallCancelledError, CallInTransactionError
+from apps.gateway.errors import CallCancelledError, CallInTransactionError, ProviderStillRunningError
 from apps.gateway.offers import Bought, Buyer, E, Offer, Option, R
 from apps.ledger import till
 from apps.ledger.errors import BudgetExceededError
 from apps.ledger.models import Operation
 from apps.ledger.types import Admitted, Call, Charge, Held, LeftAttempt, Replay, Settlement, Unresolved
 from apps.providers import catalog
-from apps.providers.errors import ProviderError
+from apps.providers.errors import ProviderError, ProviderTimeoutError
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +63,10 @@ def purchase(
     """
     if not outside_transactions():
         raise CallInTransactionError(f"{charge.operation} was called inside a transaction")
+    if attempts.is_late(ctx):
+        if before := till.replay(ctx, charge):
+            return _replayed(before)
+        raise ProviderTimeoutError("The time for it was over before its provider could be called. Try again.")
     menu, errors = _Menu(options), list[NoobleError]()
     offers = menu.offers(errors)
     for first in offers:
@@ -122,7 +124,8 @@ class _Menu(Generic[E, R]):
 
     def _require_no_pause(self, option: Option[E, R]) -> None:
         until, error = self._pauses.get((option.provider, option.model), (0.0, None))
-        if error and time.monotonic() < until:
+        if error and (left := until - time.monotonic()) > 0:
+            error.retry_after = left
             raise error
 
 
@@ -171,25 +174,18 @@ class _Drive(Generic[E, R]):
             till.fail(self.ctx, self.lease.row_id, epoch=epoch, code=error.code, detail=error.detail)
 
     def _rounds(self, offers: Iterable[Offer[E, R]], errors: list[NoobleError]) -> Generator[E, None, Bought]:
-        """Round after round, until an attempt settles or no other may follow."""
-        last: list[NoobleError] = []
-        seconds = max(1.0, attempts.seconds_left(self.ctx))
-        for round_ in stamina.retry_context(on=self._pause, attempts=self.buyer.retries + 1, timeout=seconds):
-            with round_:
-                if last and attempts.is_late(self.ctx):
-                    # The pause has taken what was left.
-                    raise policy.telling(last)
+        """Round after round, until an attempt settles or no other may follow: none that would begin too late."""
+        for rounds in range(self.buyer.retries + 1):
+            try:
                 return (yield from self._round(offers, errors))
-            last, errors = errors, []
+            except NoobleError as error:
+                pause = policy.pause(error, rounds)
+                if pause is None or rounds == self.buyer.retries or pause >= attempts.seconds_left(self.ctx):
+                    raise
+            time.sleep(pause)
+            errors = []
             offers = self.menu.offers(errors)
-        raise AssertionError("stamina lets the last error through")
-
-    def _pause(self, error: Exception) -> bool | float:
-        """Whether all are asked again, and after how many seconds: not where the time would be over by then."""
-        pause = policy.backoff(error)
-        # True leaves the pause to stamina.
-        known = 0.0 if isinstance(pause, bool) else pause
-        return pause if known < attempts.seconds_left(self.ctx) else False
+        raise AssertionError("the last round does not end without a result or an error")
 
     def _round(self, offers: Iterable[Offer[E, R]], errors: list[NoobleError]) -> Generator[E, None, Bought]:
         """Each model in its turn, until one has answered or the time is over.
@@ -219,7 +215,11 @@ class _Drive(Generic[E, R]):
             assert isinstance(held, Admitted | Unresolved)
             self.take(held)
         admitted, self.admitted = self.admitted, None
-        return (yield from attempts.make(self.ctx, offer, self.buyer, admitted))
+        bought = yield from attempts.make(self.ctx, offer, self.buyer, admitted)
+        if bought.replayed and (booked := till.replay(self.ctx, self.charge)):
+            # Another call has settled the operation before ours: what it brought was what that one took.
+            return _replayed(booked)
+        return bought
 
     def _hold_again(self, offer: Offer[E, R]) -> Held:
         """Hold for the next call; if our lease was lost while we slept, as any other driver would.
@@ -241,7 +241,9 @@ class _Drive(Generic[E, R]):
             make = self.menu.made_by(left)
             try:
                 settled = attempts.ask(self.ctx, make(), left.id) if make else None
-            except PROVIDER_FAILED:
+            except ProviderStillRunningError:
+                raise
+            except NoobleError:
                 if (left.provider, left.model) == (offer.provider, offer.model):
                     raise
                 logger.warning("provider could not be asked", extra={"attempt": str(left.id)}, exc_info=True)

@@ -7,8 +7,8 @@ the end of the grace period.
 
 import logging
 
+from apps.core.persistence import written
 from apps.gateway import sellers
-from apps.gateway.policy import written
 from apps.ledger import sweeping, till
 from apps.ledger.sweeping import UnknownAttempt
 from apps.ledger.types import TokenCounts

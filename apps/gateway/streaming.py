@@ -76,16 +76,17 @@ class Choice:
 def stream(
     ctx: ExecutionContext,
     charge: Charge,
-    *choices: Choice,
+    first: Choice,
+    *others: Choice,
     partial: WhenBroken = "retry",
     cancelled: Callable[[], bool] = lambda: False,
     look_seconds: float = 0.0,
 ) -> Generator[Event, None, None]:
     """The model's answer piece by piece, bought once; the last event is :class:`Done` or :class:`Cancelled`.
 
-    ``choices`` are the models that may answer, each asked when the one before it has failed. The deltas since the last
-    reset are the answer's text. An operation that is done already gives its whole text in one delta. Raises what
-    ``services.complete`` raises, after any event; what was shown by then is void.
+    ``first`` and ``others`` are the models that may answer, each asked when the one before it has failed. The deltas
+    since the last reset are the answer's text. An operation that is done already gives its whole text in one delta.
+    Raises what ``services.complete`` raises, after any event; what was shown by then is void.
 
     ``cancelled`` is asked before every call, after every piece and four times a second while the provider is silent,
     so it must be quick and must not raise. If it is not that quick, ``look_seconds`` is how long a no is good for while
@@ -100,9 +101,10 @@ def stream(
     looks = _Looks(cancelled, seconds=look_seconds)
     answer = _Answer(cancelled=looks)
 
+    options = [_option(ctx, choice, answer) for choice in (first, *others)]
     buyer = Buyer(retries=retries(ctx), cancelled=cancelled, received=answer.received, keep_received=partial == "keep")
     try:
-        bought = yield from purchase(ctx, charge, [_option(ctx, choice, answer) for choice in choices], buyer)
+        bought = yield from purchase(ctx, charge, options, buyer)
     except CallCancelledError as error:
         yield Cancelled(text=answer.text, counts=error.booked)
         return

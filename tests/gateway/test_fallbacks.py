@@ -239,6 +239,38 @@ def test_no_call_begins_when_the_time_is_over(owner: Persona, fake_provider: Fak
     assert all(attempt.opened_at < deadline + moment for attempt in attempts(owner))
 
 
+def late(ctx: ExecutionContext) -> ExecutionContext:
+    return ctx.model_copy(update={"deadline": clock.now() - timedelta(seconds=1)})
+
+
+def test_no_call_begins_where_the_time_was_over_before(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    with pytest.raises(ProviderTimeoutError):
+        list(stream(late(context(owner, retries=3)), question))
+    assert models(owner) == []
+
+
+def test_what_was_bought_is_given_though_the_time_is_over(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    ctx = context(owner)
+    answer = done(list(stream(ctx, question))).completion
+    assert done(list(stream(late(ctx), question))).completion == replace(answer, replayed=True)
+
+
+def test_what_is_left_of_a_pause_is_what_is_told_of_it(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    fail(fake_provider, f"{question} first", "429", times=None, retry_after="15")
+    fail(fake_provider, f"{question} second", "503")
+    fail(fake_provider, f"{question} second", "401", times=None)
+    with pytest.raises(ProviderRateLimitedError) as refused:
+        list(stream(context(owner, retries=1), question))
+    assert models(owner) == [("first", "void"), ("second", "unknown"), ("second", "void")]
+    assert 0 < (refused.value.retry_after or 0) < 15
+
+
 def test_a_chosen_model_that_the_budget_does_not_cover_leaves_it_to_one_that_it_does(
     make_tenant: MakeTenant, fake_provider: FakeProvider, question: str
 ) -> None:
@@ -328,3 +360,25 @@ def test_a_model_that_cannot_be_asked_about_a_call_is_not_called_and_keeps_no_ot
     assert done(list(stream(ctx, question, choice("first", question, provider=gone), choice("second", question))))
     assert models(owner) == [("first", "unknown"), *[("second", "void")] * failures, ("second", "settled")]
     assert check_books(owner.ctx).held_tokens == 500
+
+
+@pytest.mark.parametrize(
+    ("provider", "error"),
+    [
+        ("away", ZeroDivisionError("It is not come to.")),
+        ("fake", InvalidRequestError("It is too long now.")),
+        ("fake", ProviderNotConfiguredError("Its key is gone.")),
+    ],
+)
+def test_a_model_that_is_not_to_be_had_any_more_keeps_no_other_from_answering(
+    owner: Persona, fake_provider: FakeProvider, question: str, provider: str, error: Exception
+) -> None:
+    """A worker died over its call; by now its provider is none of this deployment's, or its window is smaller."""
+    ctx = context(owner)
+    charge, _ = asked(question)
+    held = till.hold(ctx, charge, Call(provider=provider, model="first", hold_tokens=500, deadline_seconds=30))
+    assert isinstance(held, Admitted)
+    expire_lease(ctx, held)
+    first = Choice(provider=provider, model="first", request=raising(error))
+    assert done(list(stream(ctx, question, first, choice("second", question))))
+    assert models(owner) == [("first", "unknown"), ("second", "settled")]

@@ -14,7 +14,7 @@ from apps.gateway.streaming import Delta
 from apps.ledger import till
 from apps.ledger.errors import OperationInProgressError
 from apps.ledger.models import Attempt, Discrepancy, Operation
-from apps.ledger.types import Admitted, Call
+from apps.ledger.types import Admitted, Call, TokenCounts
 from apps.providers import registry
 from apps.providers.errors import ProviderRateLimitedError, ProviderRefusedError
 from tests.fakes.process import FakeProvider
@@ -131,6 +131,20 @@ def test_what_another_worker_had_called_is_asked_about_before_it_is_called_again
     books = check_books(owner.ctx)
     assert (books.spent_tokens, books.held_tokens) == (counted(fake_provider, owner), 0)
     assert complete(ctx, question) == replace(answer, replayed=True)
+
+
+def test_who_comes_after_anothers_answer_is_told_what_that_one_took(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    ctx = context(owner, retries=0)
+    with closing(stream(ctx, question)) as events:
+        assert isinstance(next(events), Delta)
+        other = taken_over(ctx, question)
+        theirs = {"text": "Theirs.", "finish_reason": "stop", "provider": "fake", "model": "m"}
+        till.settle(ctx, other.attempt_id, TokenCounts(fresh_input_tokens=7), result=theirs)
+        answer = done(list(events)).completion
+    assert (answer.text, answer.counts.total_tokens, answer.replayed) == ("Theirs.", 7, True)
+    assert (states(owner), check_books(owner.ctx).spent_tokens) == (["lost", "settled"], 7)
 
 
 def test_an_answer_to_a_call_that_its_provider_had_not_seen_yet_is_kept_for_somebody_to_look_at(
