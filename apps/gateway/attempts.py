@@ -25,7 +25,7 @@ from apps.providers.errors import ProviderBadResponseError, ProviderError
 logger = logging.getLogger(__name__)
 
 
-def make(ctx: ExecutionContext, offer: Offer[E, R], buyer: Buyer, held: Admitted) -> Generator[E, None, Bought]:
+def call(ctx: ExecutionContext, offer: Offer[E, R], buyer: Buyer, held: Admitted) -> Generator[E, None, Bought]:
     """Make the call that was admitted, and write down what became of it.
 
     Raises its ProviderError when it brought nothing; the hold is released then, or stays for as long as nobody knows.

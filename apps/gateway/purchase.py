@@ -9,10 +9,10 @@ have, the first is called again after a pause, as often as the context's retries
 """
 
 import functools
-import itertools
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Generic, Never
 
@@ -26,7 +26,7 @@ from apps.gateway.offers import Bought, Buyer, E, Offer, Option, R
 from apps.ledger import till
 from apps.ledger.errors import BudgetExceededError
 from apps.ledger.models import Operation
-from apps.ledger.types import Admitted, Call, Charge, Held, LeftAttempt, Replay, Settlement, Unresolved
+from apps.ledger.types import Admitted, Call, Charge, Held, LeftAttempt, Replay, Settlement, TokenCounts, Unresolved
 from apps.providers import catalog
 from apps.providers.errors import ProviderError, ProviderTimeoutError
 
@@ -63,48 +63,30 @@ def purchase(
     """
     if not outside_transactions():
         raise CallInTransactionError(f"{charge.operation} was called inside a transaction")
-    if attempts.is_late(ctx):
-        if before := till.replay(ctx, charge):
-            return _replayed(before)
-        raise ProviderTimeoutError("The time for it was over before its provider could be called. Try again.")
-    menu, errors = _Menu(options), list[NoobleError]()
-    offers = menu.offers(errors)
-    for first in offers:
+    with ExitStack() as stack:
+        drive = _Drive(ctx=ctx, charge=charge, menu=_Menu(options), buyer=buyer, stack=stack)
         try:
-            held = _hold(ctx, charge, first, buyer)
-        except BudgetExceededError as error:
-            # Another model may be cheaper.
-            errors.append(error)
-        else:
-            break
-    else:
-        if before := till.replay(ctx, charge):
-            return _replayed(before)
-        raise policy.telling(errors)
-    if isinstance(held, Replay):
-        return _replayed(held)
-    assert isinstance(held, Admitted | Unresolved)
-    with leases.kept(ctx, Operation, held.operation_id, held.epoch) as lease:
-        drive = _Drive(ctx=ctx, charge=charge, menu=menu, buyer=buyer, lease=lease)
-        drive.take(held)
-        return (yield from drive.to_its_end(itertools.chain([first], offers), errors))
-
-
-_Made = tuple[Option[E, R], Callable[[], Offer[E, R]]]
+            return (yield from drive.to_its_end())
+        except NoobleError:
+            if drive.lease is None and (before := till.replay(ctx, charge)):
+                return _replayed(before)
+            raise
 
 
 class _Menu(Generic[E, R]):
     """The options, each made when it is its turn, and how long each is to be left alone."""
 
     def __init__(self, options: Sequence[Option[E, R]]) -> None:
-        self._options: list[_Made[E, R]] = [(option, functools.cache(option.make)) for option in options]
+        self._options: dict[tuple[str, str], Callable[[], Offer[E, R]]] = {
+            (option.provider, option.model): functools.cache(option.make) for option in options
+        }
         self._pauses: dict[tuple[str, str], tuple[float, ProviderError]] = {}
 
     def offers(self, errors: list[NoobleError]) -> Iterator[Offer[E, R]]:
         """Those that can be called now, in their order; what stands against the others is added to ``errors``."""
-        for option, make in self._options:
+        for model, make in self._options.items():
             try:
-                self._require_no_pause(option)
+                self._require_no_pause(model)
                 offer = make()
                 offer.circuit.require_closed()
             except NoobleError as error:
@@ -117,13 +99,13 @@ class _Menu(Generic[E, R]):
         if isinstance(error, ProviderError) and error.retry_after is not None:
             self._pauses[offer.provider, offer.model] = (time.monotonic() + error.retry_after, error)
 
-    def made_by(self, left: LeftAttempt) -> Callable[[], Offer[E, R]] | None:
-        """Makes the offer that an attempt was a call of; None: there is no such option any more."""
-        named = (left.provider, left.model)
-        return next((make for option, make in self._options if (option.provider, option.model) == named), None)
+    def offer_of(self, left: LeftAttempt) -> Offer[E, R] | None:
+        """What an attempt was a call of; None: it is not on the menu any more. Raises what making it raises."""
+        make = self._options.get((left.provider, left.model))
+        return make() if make else None
 
-    def _require_no_pause(self, option: Option[E, R]) -> None:
-        until, error = self._pauses.get((option.provider, option.model), (0.0, None))
+    def _require_no_pause(self, model: tuple[str, str]) -> None:
+        until, error = self._pauses.get(model, (0.0, None))
         if error and (left := until - time.monotonic()) > 0:
             error.retry_after = left
             raise error
@@ -131,69 +113,76 @@ class _Menu(Generic[E, R]):
 
 @dataclass(kw_only=True)
 class _Drive(Generic[E, R]):
-    """One operation under our lease."""
+    """One operation on its way to its end."""
 
     ctx: ExecutionContext
     charge: Charge
     menu: _Menu[E, R]
     buyer: Buyer
-    lease: leases.Lease
+    #: Keeps the lease until the purchase is over.
+    stack: ExitStack
+    #: The operation's; None: nothing has been held so far.
+    lease: leases.Lease | None = None
     #: The hold of the call that is to be made next, where it has been taken already.
     admitted: Admitted | None = None
     #: What a dead worker left, and nobody could be asked about yet.
     left: tuple[LeftAttempt, ...] = ()
 
-    def take(self, held: Admitted | Unresolved) -> None:
-        """Go on from a hold. Of what a dead worker left we are told once, when we take the operation over."""
-        self.lease.epoch = held.epoch
-        if isinstance(held, Admitted):
-            self.admitted = held
-        else:
-            self.left = held.attempts
-
-    def to_its_end(self, offers: Iterable[Offer[E, R]], errors: list[NoobleError]) -> Generator[E, None, Bought]:
-        """Bring the operation to its end, or let it go for the next driver; ``offers`` are those of the first round."""
+    def to_its_end(self) -> Generator[E, None, Bought]:
+        """Bring the operation to its end, or let it go for the next driver."""
         try:
-            return (yield from self._rounds(offers, errors))
+            return (yield from self._rounds())
         except CallCancelledError as cancelled:
-            cancelled.booked = attempts.cancel(self.ctx, self.buyer, self.lease.row_id)
+            cancelled.booked = self._cancel()
             raise
         except GeneratorExit:
-            attempts.cancel(self.ctx, self.buyer, self.lease.row_id)
+            self._cancel()
             raise
         except NoobleError as error:
             self._let_go(error)
             raise
 
+    def _cancel(self) -> TokenCounts | None:
+        return attempts.cancel(self.ctx, self.buyer, self.lease.row_id) if self.lease else None
+
     def _let_go(self, error: NoobleError) -> None:
-        epoch = self.lease.epoch
+        if self.lease is None:
+            return
+        operation, epoch = self.lease.row_id, self.lease.epoch
         if error.retryable:
             # Whoever drives the work again goes on where this ended; if nobody does, the sweeper ends it.
-            till.release(self.ctx, self.lease.row_id, epoch=epoch)
+            till.release(self.ctx, operation, epoch=epoch)
         else:
-            till.fail(self.ctx, self.lease.row_id, epoch=epoch, code=error.code, detail=error.detail)
+            till.fail(self.ctx, operation, epoch=epoch, code=error.code, detail=error.detail)
 
-    def _rounds(self, offers: Iterable[Offer[E, R]], errors: list[NoobleError]) -> Generator[E, None, Bought]:
+    def _rounds(self) -> Generator[E, None, Bought]:
         """Round after round, until an attempt settles or no other may follow: none that would begin too late."""
-        for rounds in range(self.buyer.retries + 1):
+        if attempts.is_late(self.ctx):
+            raise ProviderTimeoutError("The time for it was over before its provider could be called. Try again.")
+        rounds = 0
+        while True:
             try:
-                return (yield from self._round(offers, errors))
+                return (yield from self._round())
             except NoobleError as error:
-                pause = policy.pause(error, rounds)
-                if pause is None or rounds == self.buyer.retries or pause >= attempts.seconds_left(self.ctx):
+                pause = self._pause(error, rounds)
+                if pause is None:
                     raise
             time.sleep(pause)
-            errors = []
-            offers = self.menu.offers(errors)
-        raise AssertionError("the last round does not end without a result or an error")
+            rounds += 1
 
-    def _round(self, offers: Iterable[Offer[E, R]], errors: list[NoobleError]) -> Generator[E, None, Bought]:
+    def _pause(self, error: NoobleError, rounds: int) -> float | None:
+        """Seconds until the next round; None: there is none, or not for this driver."""
+        pause = policy.pause(error, rounds) if rounds < self.buyer.retries else None
+        return pause if pause is not None and pause < attempts.seconds_left(self.ctx) else None
+
+    def _round(self) -> Generator[E, None, Bought]:
         """Each model in its turn, until one has answered or the time is over.
 
         What is not the model's fault ends the round. A hold that the budget does not cover is: another model may be
         cheaper, and the same one a moment later.
         """
-        for offer in offers:
+        errors: list[NoobleError] = []
+        for offer in self.menu.offers(errors):
             try:
                 return (yield from self._turn(offer))
             except (ProviderError, BudgetExceededError) as error:
@@ -208,20 +197,20 @@ class _Drive(Generic[E, R]):
         while self.admitted is None:
             if settled := self._ask_about_left(offer):
                 return attempts.bought(settled)
-            held = self._hold_again(offer)
+            held = self._hold(offer)
             if isinstance(held, Replay):
-                # A worker that had been taken for dead has settled meanwhile.
+                # It was bought before, or a worker that had been taken for dead has settled meanwhile.
                 return _replayed(held)
             assert isinstance(held, Admitted | Unresolved)
-            self.take(held)
+            self._take(held)
         admitted, self.admitted = self.admitted, None
-        bought = yield from attempts.make(self.ctx, offer, self.buyer, admitted)
+        bought = yield from attempts.call(self.ctx, offer, self.buyer, admitted)
         if bought.replayed and (booked := till.replay(self.ctx, self.charge)):
             # Another call has settled the operation before ours: what it brought was what that one took.
             return _replayed(booked)
         return bought
 
-    def _hold_again(self, offer: Offer[E, R]) -> Held:
+    def _hold(self, offer: Offer[E, R]) -> Held:
         """Hold for the next call; if our lease was lost while we slept, as any other driver would.
 
         Whoever took the operation over wins while its lease lives: we are refused (OperationInProgressError), and what
@@ -229,7 +218,20 @@ class _Drive(Generic[E, R]):
         go, we win the operation back under a new epoch, which is the one that the heartbeat renews and we release or
         fail from now on; what it had called is asked about first, where the provider can be asked.
         """
-        return _hold(self.ctx, self.charge, offer, self.buyer, epoch=self.lease.epoch)
+        if self.buyer.cancelled():
+            raise CallCancelledError
+        return till.hold(self.ctx, self.charge, _call(self.ctx, offer), epoch=self.lease.epoch if self.lease else 0)
+
+    def _take(self, held: Admitted | Unresolved) -> None:
+        """Go on from a hold. Of what a dead worker left we are told once, when we take the operation over."""
+        if self.lease is None:
+            kept = leases.kept(self.ctx, Operation, held.operation_id, held.epoch)
+            self.lease = self.stack.enter_context(kept)
+        self.lease.epoch = held.epoch
+        if isinstance(held, Admitted):
+            self.admitted = held
+        else:
+            self.left = held.attempts
 
     def _ask_about_left(self, offer: Offer[E, R]) -> Settlement | None:
         """Resolve what a dead worker left; the first attempt that a provider has a result of settles the operation.
@@ -238,9 +240,9 @@ class _Drive(Generic[E, R]):
         cannot be asked about now stays to be asked about, in its own turn or by the sweeper.
         """
         for left in self.left:
-            make = self.menu.made_by(left)
             try:
-                settled = attempts.ask(self.ctx, make(), left.id) if make else None
+                asked = self.menu.offer_of(left)
+                settled = attempts.ask(self.ctx, asked, left.id) if asked else None
             except ProviderStillRunningError:
                 raise
             except NoobleError:
@@ -252,12 +254,6 @@ class _Drive(Generic[E, R]):
             if settled and not settled.late:
                 return settled
         return None
-
-
-def _hold(ctx: ExecutionContext, charge: Charge, offer: Offer[E, R], buyer: Buyer, *, epoch: int = 0) -> Held:
-    if buyer.cancelled():
-        raise CallCancelledError
-    return till.hold(ctx, charge, _call(ctx, offer), epoch=epoch)
 
 
 def _replayed(held: Replay) -> Bought:

@@ -200,7 +200,7 @@ def test_a_call_that_was_left_says_nothing(owner: Persona, fake_provider: FakePr
         complete(patient(owner), question)
 
 
-def test_it_may_open_between_the_hold_and_the_call(owner: Persona, fake_provider: FakeProvider, question: str) -> None:
+def test_it_may_open_between_the_look_and_the_call(owner: Persona, fake_provider: FakeProvider, question: str) -> None:
     """The other model is asked, and what was held is let go."""
     first = circuits.of(registry.chat("fake"), "fake", "first")
 

@@ -125,7 +125,7 @@ def test_a_model_that_cannot_even_be_asked_is_passed_over(
 def test_the_next_one_is_only_made_when_it_is_needed(
     owner: Persona, fake_provider: FakeProvider, question: str
 ) -> None:
-    choices = (choice("first", question), Choice(provider="fake", model="first", request=raising(AssertionError())))
+    choices = (choice("first", question), Choice(provider="fake", model="second", request=raising(AssertionError())))
     assert done(list(stream(context(owner), question, *choices)))
 
 
@@ -332,6 +332,21 @@ def test_a_model_that_cannot_be_asked_as_its_offer_cannot_be_made_is_asked_when_
     assert done(list(stream(ctx, question, first, choice("second", question))))
     assert models(owner) == [("first", "settled"), ("second", "void")]
     assert check_books(owner.ctx).spent_tokens == counted(fake_provider, owner)
+
+
+def test_a_model_whose_offer_could_not_be_made_is_tried_again_though_nothing_was_held(
+    owner: Persona, fake_provider: FakeProvider, question: str
+) -> None:
+    tries = [ProviderUnreachableError("No name server.")]
+
+    def request() -> ChatRequest:
+        if tries:
+            raise tries.pop()
+        return request_of("first", question)
+
+    first = Choice(provider="fake", model="first", request=request)
+    assert done(list(stream(context(owner, retries=1), question, first)))
+    assert models(owner) == [("first", "settled")]
 
 
 @pytest.fixture
