@@ -66,20 +66,19 @@ class ProviderRefusedError(ProviderError):
 class RequestNotSentError(ProviderRefusedError):
     """The provider is known to refuse the request, which was not sent."""
 
-    code = "request_not_sent"
-    status = 400
-
 
 class UnknownModelError(RequestNotSentError):
     """The provider has no such model."""
 
     code = "unknown_model"
+    status = 400
 
 
 class UnsupportedDimensionsError(RequestNotSentError):
     """The embedding model does not make vectors of that size."""
 
     code = "unsupported_dimensions"
+    status = 400
 
 
 class ProviderReadRefusalError(ProviderError):

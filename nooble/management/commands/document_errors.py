@@ -101,11 +101,12 @@ class Command(PageCommand):
 
 
 def error_classes() -> list[type[NoobleError]]:
-    """Every error class of the applications, by status and code."""
+    """Every error class of the applications with a code of its own, by status and code."""
     for module in walk_packages(apps.__path__, "apps."):
         if ".migrations" not in module.name:
             import_module(module.name)
-    found = {error for error in _with_subclasses(NoobleError) if error.__module__.startswith("apps.")}
+    ours = (error for error in _with_subclasses(NoobleError) if error.__module__.startswith("apps."))
+    found = {error for error in ours if "code" in vars(error)}
     return sorted(found, key=lambda error: (error.status, error.code, error.__module__))
 
 
