@@ -131,7 +131,7 @@ def _leaf(value: Any, schema: Mapping[str, Any], place: str) -> list[str]:
     # What is left of a text that was cut is no id, date or address.
     cut = CUT in json.dumps(value, ensure_ascii=False)
     try:
-        openapi.check(value, {"type": schema["type"]} if cut and "type" in schema else schema)
+        assert openapi.differences(value, {"type": schema["type"]} if cut and "type" in schema else schema) == []
     except AssertionError as error:
         return [f"{place}: {error}"]
     return []

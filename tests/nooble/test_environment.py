@@ -260,11 +260,14 @@ def test_a_value_that_nothing_could_come_of_is_refused(name: str, given: dict[st
     assert "hidden" not in str(caught.value)
 
 
-def test_a_longest_answer_that_the_deployment_does_not_set_is_brought_down_to_its_model() -> None:
+@pytest.mark.parametrize(("said", "refused"), [({}, []), ({"llm_config.max_tokens": 4000}, ["nooble.E023"])])
+def test_a_longest_answer_is_held_against_its_model_where_the_deployment_sets_it(
+    said: dict[str, Any], refused: list[str]
+) -> None:
     ollama = {"base_url": "http://localhost:11434/v1", "context_window": 4096}
     names = {"DEFAULT_CHAT_PROVIDER": "ollama", "DEFAULT_CHAT_MODEL": "qwen3:8b"}
-    with override_settings(NOOBLE_PROVIDERS={"ollama": ollama}, **names):
-        checks.require_environment()
+    with override_settings(NOOBLE_PROVIDERS={"ollama": ollama}, WORK_SETTINGS=said, **names):
+        assert [error.id for error in checks.default_models()] == refused
 
 
 def test_a_model_that_only_the_service_can_know_is_taken() -> None:
